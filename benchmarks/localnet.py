@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""How fast the local Subtensor is: start, blocks, transfers, storage reads, metagraphs, epochs. Prints JSON.
+
+    python benchmarks/localnet.py              all of it, about two minutes
+    python benchmarks/localnet.py start epoch  only these parts
+
+Everything goes through the real thing: `python -m localnet` as a process where a client would see it, extrinsics signed
+and sent over WebSocket, runtime APIs over WebSocket, epochs through the block. Each figure is the median of several
+runs in the same process on the same machine; `machine` says which. Nothing here is a test: no figure can fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from localnet import Localnet
+from localnet.codec.scale import compact
+from localnet.runtime.extrinsic import Extrinsic
+from localnet.runtime.runtime import SpecRuntime
+
+ROOT = Path(__file__).resolve().parents[1]
+TAO = 10**9
+NEURONS, VALIDATORS, TEMPO = 256, 64, 360
+
+
+def machine() -> dict[str, Any]:
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    return {"cpu": model or platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def spread(values: list[float], digits: int = 3) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+        "runs": len(values),
+    }
+
+
+class Wire:
+    """JSON-RPC over one WebSocket, many requests in flight."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        self.ws, self.last = ws, 0
+
+    async def many(self, requests: list[tuple[str, list[Any]]], window: int = 256) -> list[Any]:
+        results: dict[int, Any] = {}
+        first, sent = self.last + 1, 0
+        while len(results) < len(requests):
+            while sent < len(requests) and sent - len(results) < window:
+                self.last += 1
+                method, params = requests[sent]
+                await self.ws.send_str(
+                    json.dumps({"jsonrpc": "2.0", "id": self.last, "method": method, "params": params})
+                )
+                sent += 1
+            message = json.loads((await self.ws.receive()).data)
+            if "id" in message:
+                results[message["id"]] = message
+        return [results[first + index] for index in range(len(requests))]
+
+    async def one(self, method: str, *params: Any) -> Any:
+        answer = (await self.many([(method, list(params))]))[0]
+        if "error" in answer:
+            raise SystemExit(f"{method}: {answer['error']}")
+        return answer["result"]
+
+
+async def with_wire(net: Localnet, work: Callable[[Wire], Awaitable[Any]]) -> Any:
+    async with aiohttp.ClientSession() as session, session.ws_connect(net.url, max_msg_size=0, compress=0) as ws:
+        return await work(Wire(ws))
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+
+async def start() -> dict[str, Any]:
+    """`python -m localnet`: from starting the process to block 1 answered over RPC."""
+    times, resident = [], 0.0
+    for _ in range(5):
+        with tempfile.TemporaryDirectory() as folder:
+            ready = Path(folder) / "ready"
+            began = time.perf_counter()
+            command = [
+                sys.executable,
+                "-m",
+                "localnet",
+                "--port",
+                "0",
+                "--ready-file",
+                str(ready),
+                "--block-time",
+                "0.05",
+            ]
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                while not ready.exists():
+                    await asyncio.sleep(0.002)
+                await _first_block(ready.read_text().strip())
+                times.append(time.perf_counter() - began)
+                resident = psutil.Process(process.pid).memory_info().rss / 2**20
+            finally:
+                process.terminate()
+                process.wait(10)
+    return {"process_start_to_first_block_s": spread(times), "resident_mib": round(resident, 1)}
+
+
+async def _first_block(url: str) -> None:
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as ws:
+        wire = Wire(ws)
+        while int((await wire.one("chain_getHeader"))["number"], 16) < 1:
+            await asyncio.sleep(0.002)
+
+
+async def blocks() -> dict[str, Any]:
+    """Empty blocks on a fresh chain (root and one subnet), mined one after the other in the process."""
+    async with Localnet(mining="manual") as net:
+        await net.mine(50)
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            await net.mine(200)
+            times.append((time.perf_counter() - began) / 200 * 1e3)
+        return {"empty_block_ms": spread(times, 4)}
+
+
+async def reads() -> dict[str, Any]:
+    """state_getStorage over one WebSocket, 256 in flight."""
+    async with Localnet(mining="manual") as net:
+        await net.mine(1)
+        key = "0x26aa394eea5630e07c48ae0c9558cef702a5c1b19ab7a04f536c519aca4983ac"  # System.Number
+
+        async def work(wire: Wire) -> list[float]:
+            rates = []
+            for _ in range(5):
+                began = time.perf_counter()
+                await wire.many([("state_getStorage", [key])] * 10_000)
+                rates.append(10_000 / (time.perf_counter() - began))
+            return rates
+
+        return {"get_storage_per_s": spread(await with_wire(net, work), 0)}
+
+
+def signed_transfers(runtime: SpecRuntime, genesis: bytes, senders: int, each: int) -> list[str]:
+    import bittensor_core
+
+    target = bytes(bittensor_core.Keypair.create_from_uri("//target").public_key)
+    call = runtime.encode_call("Balances", "transfer_keep_alive", {"dest": ("Id", target), "value": 1_000_000})
+    out = []
+    for sender in range(senders):
+        key = bittensor_core.Keypair.create_from_uri(f"//sender{sender}")
+        for nonce in range(each):
+            extra = b"\0" + compact(nonce) + b"\0\0"
+            signed = Extrinsic(b"", call, extra=extra)
+            payload = signed.payload(runtime.spec_version, runtime.transaction_version, genesis, genesis, b"")
+            body = b"\x84\0" + bytes(key.public_key) + b"\1" + bytes(key.sign(payload)) + extra + call
+            out.append("0x" + (compact(len(body)) + body).hex())
+    return out
+
+
+async def transfers() -> dict[str, Any]:
+    """Signed transfers: submitted over one WebSocket, validated, included and applied; signing is not counted."""
+    senders, each = 50, 40
+    async with Localnet(mining="manual") as net:
+        import bittensor_core
+
+        for sender in range(senders):
+            key = bittensor_core.Keypair.create_from_uri(f"//sender{sender}")
+            await net.fund(key.ss58_address, 100 * TAO)
+        runtime = SpecRuntime()
+
+        async def work(wire: Wire) -> float:
+            genesis = bytes.fromhex((await wire.one("chain_getBlockHash", 0))[2:])
+            raw = signed_transfers(runtime, genesis, senders, each)
+            began = time.perf_counter()
+            answers = await wire.many([("author_submitExtrinsic", [x]) for x in raw])
+            refused = [answer["error"] for answer in answers if "error" in answer]
+            if refused:
+                raise SystemExit(f"transfers were refused: {refused[0]}")
+            while await wire.one("author_pendingExtrinsics"):
+                await wire.one("dev_newBlock")
+            return senders * each / (time.perf_counter() - began)
+
+        return {"signed_transfers_per_s": round(await with_wire(net, work)), "transfers": senders * each}
+
+
+async def full_subnet(net: Localnet) -> int:
+    """A subnet with 256 neurons of which 64 validate, all with weights on everybody; returns its netuid."""
+    await net.extrinsic("//Alice", "SubtensorModule", "register_network", hotkey="//owner")
+    netuid = int(net.query("SubtensorModule", "TotalNetworks")) - 1
+    await net.extrinsic("//Alice", "SubtensorModule", "start_call", netuid=netuid)
+    await net.sudo("AdminUtils", "sudo_set_admin_freeze_window", window=0)
+    settings = {"sudo_set_tempo": ("tempo", TEMPO), "sudo_set_weights_set_rate_limit": ("weights_set_rate_limit", 0)}
+    for setter, (name, value) in settings.items():
+        await net.sudo("AdminUtils", setter, netuid=netuid, **{name: value})
+    await net.sudo("AdminUtils", "sudo_set_commit_reveal_weights_enabled", netuid=netuid, enabled=False)
+    for index in range(NEURONS - 1):
+        await net.extrinsic("//Alice", "SubtensorModule", "burned_register", netuid=netuid, hotkey=f"//bench{index}")
+    for index in range(VALIDATORS):
+        stake = {"hotkey": f"//bench{index}", "netuid": netuid, "amount_staked": (50 + index) * TAO}
+        await net.extrinsic("//Alice", "SubtensorModule", "add_stake", **stake)
+    await net.mine_epoch(netuid)  # gives out permits
+    for index in range(VALIDATORS):
+        values = [(7919 * (index + 1) * (uid + 1)) % 65535 + 1 for uid in range(NEURONS)]
+        weights = {"netuid": netuid, "dests": list(range(NEURONS)), "weights": values, "version_key": 0}
+        await net.extrinsic(f"//bench{index}", "SubtensorModule", "set_weights", **weights)
+    return netuid
+
+
+async def timed_block(net: Localnet) -> float:
+    began = time.perf_counter()
+    await net.mine(1)
+    return (time.perf_counter() - began) * 1e3
+
+
+async def subnet() -> dict[str, Any]:
+    """Metagraph and epoch of 256 neurons, 64 validators with dense weights."""
+    async with Localnet(mining="manual") as net:
+        netuid = await full_subnet(net)
+        epochs = []
+        for _ in range(5):
+            due = int(net.query("SubtensorModule", "LastEpochBlock", netuid)) + TEMPO
+            await net.mine_to(due - 2)
+            plain = await timed_block(net)
+            epochs.append(await timed_block(net) - plain)
+        argument = "0x" + netuid.to_bytes(2, "little").hex()
+
+        async def work(wire: Wire) -> dict[str, Any]:
+            async def ask() -> float:
+                began = time.perf_counter()
+                await wire.one("state_call", "SubnetInfoRuntimeApi_get_metagraph", argument)
+                return (time.perf_counter() - began) * 1e3
+
+            built = []
+            for _ in range(20):
+                await wire.one("dev_newBlock")
+                built.append(await ask())
+            began = time.perf_counter()
+            await wire.many([("state_call", ["SubnetInfoRuntimeApi_get_metagraph", argument])] * 2000)
+            cached = 2000 / (time.perf_counter() - began)
+            return {"metagraph_256_built_ms": spread(built, 2), "metagraph_256_cached_per_s": round(cached)}
+
+        result = await with_wire(net, work)
+        result["epoch_256x64_in_block_ms"] = spread(epochs, 2)
+        result["resident_mib"] = round(psutil.Process().memory_info().rss / 2**20, 1)
+        return dict(result)
+
+
+PARTS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+    "start": start,
+    "blocks": blocks,
+    "reads": reads,
+    "transfers": transfers,
+    "subnet": subnet,
+}
+
+
+async def run(parts: list[str]) -> None:
+    report: dict[str, Any] = {"benchmark": "localnet", "machine": machine()}
+    for part in parts:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        report[part] = await PARTS[part]()
+    print(json.dumps(report, indent=2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="which parts (default: all)")
+    asyncio.run(run(parser.parse_args().parts or list(PARTS)))
+
+
+if __name__ == "__main__":
+    main()

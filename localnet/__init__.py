@@ -1,0 +1,27 @@
+"""A local Subtensor that lives in a Python process: `Localnet`, `SyncLocalnet`, `python -m localnet`.
+
+    node/       blocks, state, pool, JSON-RPC; knows no pallet          net.py      the node put together
+    runtime/    the pallets a subnet lives by, as a specification       client.py   names and values by metadata
+    codec/      SCALE and metadata                                      cli.py      the command
+    abi.py      the seam between node and runtime                       errors.py   the error tree
+
+Importing the package costs nothing; the names below load what they need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from localnet.client import Outcome
+    from localnet.net import TAO, Localnet, SyncLocalnet
+
+__all__ = ["TAO", "Localnet", "Outcome", "SyncLocalnet"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from localnet import net
+
+    return getattr(net, name)

@@ -1,0 +1,135 @@
+"""The metadata document the specification runtime answers with, and what is looked up in it.
+
+`Document.load(constants)` reads the two files in `localnet/data` (see scripts/build_metadata.py), writes the given
+constants into them, and indexes version 15: storage entries with their key prefixes, calls, events, errors, constants
+and runtime APIs. Changing a constant changes the document, and so the chain's genesis hash: clients cache by it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import xxhash
+
+from localnet.codec import metadata
+from localnet.codec.scale import Registry
+from localnet.errors import MetadataError
+
+
+def twox128(data: bytes) -> bytes:
+    return b"".join(xxhash.xxh64_intdigest(data, seed).to_bytes(8, "little") for seed in (0, 1))
+
+
+@dataclass(frozen=True)
+class StorageEntry:
+    """One storage item: `prefix` is the 32 bytes all its keys start with."""
+
+    pallet: str
+    name: str
+    optional: bool
+    hashers: tuple[str, ...]
+    keys: tuple[int, ...]  # type ids, one per hasher
+    value: int  # type id
+    default: bytes
+    prefix: bytes
+
+
+@dataclass(frozen=True)
+class ApiMethod:
+    name: str  # Api_method
+    inputs: tuple[int, ...]  # type ids
+    output: int
+
+
+@dataclass
+class Document:
+    """Both versions of the metadata as bytes, and version 15 indexed by name."""
+
+    v14: bytes
+    v15: bytes
+    tree: metadata.Tree
+
+    def __post_init__(self) -> None:
+        self.registry = Registry(self.tree["types"])
+        self.pallet_index: dict[str, int] = {}
+        self.storage: dict[tuple[str, str], StorageEntry] = {}
+        self.errors: dict[str, dict[str, int]] = {}
+        self.calls: dict[str, dict[str, tuple[str, ...]]] = {}
+        self.constants: dict[tuple[str, str], Any] = {}
+        for pallet in self.tree["pallets"]:
+            self._index_pallet(pallet)
+        self.apis = {
+            f"{api['name']}_{method['name']}": ApiMethod(
+                f"{api['name']}_{method['name']}", tuple(i["type"] for i in method["inputs"]), method["output"]
+            )
+            for api in self.tree["apis"]
+            for method in api["methods"]
+        }
+        self.call_type: int = self.tree["extrinsic"]["call"]
+        self.extensions = tuple(extension["id"] for extension in self.tree["extrinsic"]["extensions"])
+
+    @classmethod
+    def load(cls, constants: Mapping[tuple[str, str], int] | None = None) -> Document:
+        """The shipped document with some u64 constants replaced, e.g. {("Aura", "SlotDuration"): 12000}."""
+        documents = [_read(version) for version in (14, 15)]
+        if constants:
+            documents = [_with_constants(document, constants) for document in documents]
+        return cls(documents[0], documents[1], metadata.decode(documents[1]))
+
+    def _index_pallet(self, pallet: metadata.Tree) -> None:
+        name = pallet["name"]
+        self.pallet_index[name] = pallet["index"]
+        for constant in pallet["constants"]:
+            self.constants[name, constant["name"]] = self.registry.decode(constant["type"], constant["value"])
+        self.errors[name] = {v["name"]: v["index"] for v in self._variants(pallet["error"])}
+        self.calls[name] = {v["name"]: tuple(f["name"] for f in v["fields"]) for v in self._variants(pallet["calls"])}
+        for entry in (pallet["storage"] or {"entries": []})["entries"]:
+            self.storage[name, entry["name"]] = self._storage_entry(pallet["storage"]["prefix"], name, entry)
+
+    def _variants(self, type_id: int | None) -> list[metadata.Tree]:
+        return [] if type_id is None else list(self.tree["types"][type_id]["def"]["variant"])
+
+    def _storage_entry(self, prefix: str, pallet: str, entry: metadata.Tree) -> StorageEntry:
+        hashers = tuple(entry["hashers"])
+        if len(hashers) > 1:
+            keys = tuple(self.tree["types"][entry["key"]]["def"]["tuple"])
+        else:
+            keys = () if entry["key"] is None else (entry["key"],)
+        return StorageEntry(
+            pallet=pallet,
+            name=entry["name"],
+            optional=entry["modifier"] == "Optional",
+            hashers=hashers,
+            keys=keys,
+            value=entry["value"],
+            default=entry["default"],
+            prefix=twox128(prefix.encode()) + twox128(entry["name"].encode()),
+        )
+
+    def type_id(self, *path: str) -> int:
+        """Id of the type with this path. Raises MetadataError when the document has none."""
+        for index, entry in enumerate(self.tree["types"]):
+            if tuple(entry["path"]) == path:
+                return index
+        raise MetadataError(f"the metadata has no type {'::'.join(path)}")
+
+
+def _read(version: int) -> bytes:
+    file = resources.files("localnet") / "data" / f"metadata_v{version}.bin.z"
+    return zlib.decompress(file.read_bytes())
+
+
+def _with_constants(document: bytes, constants: Mapping[tuple[str, str], int]) -> bytes:
+    tree, wanted = metadata.decode(document), dict(constants)
+    for pallet in tree["pallets"]:
+        for constant in pallet["constants"]:
+            value = wanted.pop((pallet["name"], constant["name"]), None)
+            if value is not None:
+                constant["value"] = value.to_bytes(len(constant["value"]), "little")
+    if wanted:
+        raise MetadataError(f"the metadata has no constant {sorted(wanted)}")
+    return metadata.encode(tree)

@@ -1,0 +1,423 @@
+"""A local chain in this process.
+
+    async with Localnet() as net:                       # a free port, a block every 0.25 s
+        print(net.url)
+        await net.fund("5F3s..", 1000 * TAO)
+        outcome = await net.extrinsic("//Alice", "Balances", "transfer_keep_alive", dest="5F3s..", value=1)
+        await net.mine(10)
+
+    with SyncLocalnet(mining="instant") as net: ...     # the same, for scripts: the chain runs in a thread of its own
+
+`Localnet` is the node put together (runtime, chain, miner, store, server) plus what tests and scenarios need: sending
+extrinsics in process, reading storage by name, snapshots. It works on whatever runtime it is given; names are looked
+up in that runtime's metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+import bittensor_core
+
+from localnet.abi import Runtime
+from localnet.client import Client, Outcome, public_key
+from localnet.errors import ChainError, ConfigError
+from localnet.node.blocks import Block
+from localnet.node.chain import DEFAULT_HISTORY, Chain
+from localnet.node.clock import ChainClock, ClockMode
+from localnet.node.connection import Subscriptions
+from localnet.node.mining import Miner, MiningMode
+from localnet.node.rpc import Node, Rpc
+from localnet.node.rpc_dev import DevMethods
+from localnet.node.runtime_api import RuntimeApi
+from localnet.node.server import Server
+from localnet.node.store import Store, Stored
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TAO = 10**9  # rao
+SUDO = "//Alice"  # the sudo key of the development genesis
+DEFAULT_BLOCK_TIME = 0.25  # seconds: the public localnet's fast blocks
+FIRST_BLOCKS = 2  # authored before serving: the MEV shield's first key is open to clients from block 2 on
+
+Signer: TypeAlias = str | bittensor_core.Keypair  # a secret URI such as "//Alice", or a keypair
+Account: TypeAlias = str | bytes  # an SS58 address, a secret URI such as "//Alice", or 32 bytes
+
+
+def load_runtime(profile: str) -> Runtime:
+    """The specification runtime with a profile's constants. Raises ConfigError for an unknown profile."""
+    from localnet.runtime.profile import PROFILES
+    from localnet.runtime.runtime import SpecRuntime
+
+    if profile not in PROFILES:
+        raise ConfigError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    return SpecRuntime(PROFILES[profile])
+
+
+class Localnet:
+    """A chain, its node and its server, on the running event loop."""
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        mining: MiningMode = "interval",
+        block_time: float = DEFAULT_BLOCK_TIME,
+        profile: str = "fast",
+        state: str | Path | None = None,
+        history: int = DEFAULT_HISTORY,
+        finality_lag: int = 0,
+        clock: ClockMode = "wall",
+        genesis_time: int | None = None,
+        genesis: Mapping[str, Any] | None = None,
+        secret: bytes | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        """
+        host, port: where to listen; port 0 takes a free one (see `url`)
+        mining: "interval" (every `block_time` seconds), "instant" (when something was submitted), "manual" (`mine`)
+        profile: "fast" or "mainnet", the constants of the specification runtime (ignored with `runtime`)
+        state: file that the chain lives in; None keeps it in memory
+        history: blocks whose state stays readable, 0 for all
+        finality_lag: blocks between the head and the finalized head
+        clock, genesis_time: chain time, see localnet.node.clock; genesis_time in ms since 1970
+        genesis: the runtime's genesis patch
+        secret: 32 bytes the MEV shield's keys come from; default: zeros in memory, random in a state file
+        """
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"port {port} does not exist: 0 (any free one) to 65535")
+        if history < 0 or finality_lag < 0:
+            raise ConfigError("history and finality_lag cannot be negative")
+        if mining not in ("interval", "instant", "manual"):
+            raise ConfigError(f"unknown mining mode {mining!r}: choose interval, instant or manual")
+        self.runtime = runtime or load_runtime(profile)
+        self.mining, self.block_time = mining, block_time
+        self._host, self._port = host, port
+        self._file = None if state is None else Path(state)
+        self._options: dict[str, Any] = {
+            "genesis": genesis, "finality_lag": finality_lag, "history": history,
+            "clock": ChainClock(clock, genesis_time), "secret": secret or bytes(32),
+        }  # fmt: skip
+        self.tasks: list[asyncio.Task[None]] = []  # what runs in the background: ends only when mining cannot go on
+        self._store: Store | None = None
+        self._server: Server | None = None
+        self._client: Client | None = None
+
+    # -- life
+
+    async def start(self) -> Localnet:
+        """Make or load the chain, author its first two blocks unless mining is manual, and serve.
+
+        Raises ConfigError (address in use), StateFileError.
+        """
+        stored = await self._open_store()
+        try:
+            self.chain = Chain(self.runtime, **self._options)
+            if self._store is not None and stored is not None:
+                self._store.check_genesis(stored, self.chain.genesis_hash)
+                self.chain.restore(stored.state, stored.blocks)
+            elif self._store is not None:
+                await self._store.create(self.chain.head, self.chain.state.head)
+            self.miner = Miner(self.chain, self.mining, self.block_time, self._store)
+            self.rpc = self._wire()
+            if self.mining != "manual" and self.chain.head.number == 0:
+                await self.miner.mine(FIRST_BLOCKS)
+            self._server = Server(self.rpc, self._host, self._port)
+            await self._server.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self.tasks = [asyncio.ensure_future(self.miner.run())]
+        return self
+
+    async def _open_store(self) -> Stored | None:
+        if self._file is None:
+            return None
+        store, stored = await asyncio.to_thread(Store.open, self._file)
+        self._store, self._options["secret"] = store, store.secret
+        return stored
+
+    def _wire(self) -> Rpc:
+        node = Node(self.chain, self.miner, Subscriptions(), RuntimeApi(self.chain))
+        return Rpc(node, DevMethods(node))
+
+    async def stop(self) -> None:
+        """Close connections, stop mining, flush the state file. Safe to call twice."""
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self.tasks = []
+        if self._store is not None:
+            store, self._store = self._store, None
+            await store.close()
+
+    async def __aenter__(self) -> Localnet:
+        return await self.start()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    # -- where it is
+
+    @property
+    def url(self) -> str:
+        """ws:// address; the same port answers HTTP POST."""
+        if self._server is None:
+            raise ChainError("the localnet is not running: use it inside `async with`, or call start()")
+        return self._server.url
+
+    @property
+    def block(self) -> int:
+        """Number of the newest block."""
+        return self.chain.head.number
+
+    @property
+    def block_hash(self) -> str:
+        return "0x" + self.chain.head.hash.hex()
+
+    @property
+    def genesis_hash(self) -> str:
+        return "0x" + self.chain.genesis_hash.hex()
+
+    @property
+    def timestamp(self) -> int:
+        """Chain time of the newest block, ms since 1970."""
+        return self.chain.head.timestamp
+
+    @property
+    def client(self) -> Client:
+        """Names and values of the runtime's metadata: encoding calls, decoding storage."""
+        if self._client is None:
+            self._client = Client(self.chain)
+        return self._client
+
+    # -- time and blocks
+
+    async def mine(self, blocks: int = 1) -> int:
+        """Author that many blocks now; the number of the last."""
+        return (await self.miner.mine(blocks)).number
+
+    async def mine_to(self, number: int) -> int:
+        """Author blocks until `number` is the head (nothing if it already is or was)."""
+        return await self.mine(number - self.block) if number > self.block else self.block
+
+    async def mine_epoch(self, netuid: int) -> int:
+        """Author blocks up to the one in which the subnet's next epoch runs; its number."""
+        return await self.mine_to(self.rpc.node.api.next_epoch(netuid))
+
+    async def travel(self, timestamp: int) -> int:
+        """Author a block stamped `timestamp` (ms since 1970); its number."""
+        await self.miner.travel(timestamp)
+        return self.block
+
+    def snapshot(self) -> int:
+        """What `revert` takes to come back here. Any number of snapshots, in any order."""
+        return self.block
+
+    async def revert(self, snapshot: int) -> None:
+        """Undo every block after `snapshot`. Transactions in the pool are checked again."""
+        await self.miner.revert(snapshot)
+
+    # -- reading
+
+    def query(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> Any:
+        """A storage value, decoded; its default (or None) when nothing is stored. Accounts may be SS58 addresses."""
+        return self.client.query(pallet, item, *keys, block=block)
+
+    def query_map(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> dict[Any, Any]:
+        """All entries under the given keys: remaining key (a tuple when several remain) -> value."""
+        return self.client.query_map(pallet, item, *keys, block=block)
+
+    def call(self, api: str, method: str, *arguments: Any, block: int | None = None) -> Any:
+        """A runtime API, arguments encoded and the answer decoded by the metadata."""
+        return self.client.call(api, method, *arguments, block=block)
+
+    def events(self, block: int | None = None) -> list[dict[str, Any]]:
+        """The events of a block (default: the newest): {"phase", "pallet", "name", "fields"}."""
+        return self.client.events(block)
+
+    def balance(self, account: Account) -> int:
+        """Free balance in rao."""
+        return int(self.query("System", "Account", public_key(account))["data"]["free"])
+
+    # -- writing
+
+    async def extrinsic(
+        self, signer: Signer, pallet: str, call: str, /, *, check: bool = True, tip: int = 0, **arguments: Any
+    ) -> Outcome:
+        """Sign a call, send it through the pool, and return what the block that carries it says.
+
+        In manual mode a block is authored for it. Raises CallFailed (refused by the pool, or failed on chain) unless
+        `check` is False; the outcome's `error` then has the name.
+        """
+        return await self._send(signer, self.client.encode_call(pallet, call, arguments), check, tip)
+
+    async def sudo(self, pallet: str, call: str, /, *, check: bool = True, **arguments: Any) -> Outcome:
+        """The same as root, through the development sudo key."""
+        inner = self.client.call_value(pallet, call, arguments)
+        return await self._send(SUDO, self.client.encode_call("Sudo", "sudo", {"call": inner}), check, 0)
+
+    async def _send(self, signer: Signer, call: bytes, check: bool, tip: int) -> Outcome:
+        included: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def watch(status: Any) -> None:
+            final = status in ("invalid", "dropped") or (isinstance(status, dict) and "retracted" not in status)
+            if final and not included.done():
+                included.set_result(status)
+
+        raw = self.client.sign(signer, call, self.rpc.node.api.next_nonce(public_key(signer)), tip)
+        refused = self.client.submit(raw, watch)
+        if refused is None:
+            self.miner.poke()
+            if self.mining == "manual":
+                await self.miner.mine()
+            refused = self.client.not_included(await included)
+        outcome = refused or self.client.outcome(raw, self.chain)
+        return outcome.checked() if check else outcome
+
+    async def fund(self, account: Account, rao: int) -> None:
+        """Add to an account's free balance, as root (total issuance grows)."""
+        who = public_key(account)
+        await self.sudo("Balances", "force_set_balance", who=("Id", who), new_free=self.balance(who) + rao)
+
+    async def set_storage(self, pallet: str, item: str, *keys: Any, value: Any) -> None:
+        """Write a storage value by name in a new block; None removes it. It bypasses every rule of the chain."""
+        key, raw = self.client.storage_write(pallet, item, keys, value)
+        await self.miner.mine(1, {key: raw})
+
+
+class SyncLocalnet:
+    """`Localnet` for synchronous code: same arguments, same names, the chain in a thread with its own event loop."""
+
+    def __init__(self, **options: Any) -> None:
+        self.net = Localnet(**options)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> SyncLocalnet:
+        """Raises what `Localnet.start` raises."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="localnet", daemon=True)
+        self._thread.start()
+        try:
+            self._run(self.net.start())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Safe to call twice."""
+        if self._loop is not None:
+            self._run(self.net.stop())
+            self._end()
+
+    def _end(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
+
+    def __enter__(self) -> SyncLocalnet:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            work.close()
+            raise ChainError("the localnet is not running: use it inside `with`, or call start()")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _read(self, work: Callable[[], T]) -> T:
+        async def read() -> T:
+            return work()
+
+        return self._run(read())
+
+    @property
+    def url(self) -> str:
+        return self.net.url
+
+    @property
+    def block(self) -> int:
+        return self._read(lambda: self.net.block)
+
+    @property
+    def block_hash(self) -> str:
+        return self._read(lambda: self.net.block_hash)
+
+    @property
+    def genesis_hash(self) -> str:
+        return self.net.genesis_hash
+
+    @property
+    def timestamp(self) -> int:
+        return self._read(lambda: self.net.timestamp)
+
+    def mine(self, blocks: int = 1) -> int:
+        return self._run(self.net.mine(blocks))
+
+    def mine_to(self, number: int) -> int:
+        return self._run(self.net.mine_to(number))
+
+    def mine_epoch(self, netuid: int) -> int:
+        return self._run(self.net.mine_epoch(netuid))
+
+    def travel(self, timestamp: int) -> int:
+        return self._run(self.net.travel(timestamp))
+
+    def snapshot(self) -> int:
+        return self._read(self.net.snapshot)
+
+    def revert(self, snapshot: int) -> None:
+        self._run(self.net.revert(snapshot))
+
+    def query(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> Any:
+        return self._read(lambda: self.net.query(pallet, item, *keys, block=block))
+
+    def query_map(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> dict[Any, Any]:
+        return self._read(lambda: self.net.query_map(pallet, item, *keys, block=block))
+
+    def call(self, api: str, method: str, *arguments: Any, block: int | None = None) -> Any:
+        return self._read(lambda: self.net.call(api, method, *arguments, block=block))
+
+    def events(self, block: int | None = None) -> list[dict[str, Any]]:
+        return self._read(lambda: self.net.events(block))
+
+    def balance(self, account: Account) -> int:
+        return self._read(lambda: self.net.balance(account))
+
+    def extrinsic(
+        self, signer: Signer, pallet: str, call: str, /, *, check: bool = True, tip: int = 0, **arguments: Any
+    ) -> Outcome:
+        return self._run(self.net.extrinsic(signer, pallet, call, check=check, tip=tip, **arguments))
+
+    def sudo(self, pallet: str, call: str, /, *, check: bool = True, **arguments: Any) -> Outcome:
+        return self._run(self.net.sudo(pallet, call, check=check, **arguments))
+
+    def fund(self, account: Account, rao: int) -> None:
+        self._run(self.net.fund(account, rao))
+
+    def set_storage(self, pallet: str, item: str, *keys: Any, value: Any) -> None:
+        self._run(self.net.set_storage(pallet, item, *keys, value=value))
+
+
+__all__ = ["TAO", "Block", "Localnet", "Outcome", "SyncLocalnet"]

@@ -1,0 +1,142 @@
+"""Headers and blocks.
+
+A block's hash is blake2b-256 of its SCALE header (clients recompute it). The digest opens with the Aura slot the block
+was authored in and closes with a seal. Two things differ from a released node and are visible here on purpose:
+
+* `state_root` and `extrinsics_root` are filled in by the node when the runtime leaves them zero. They are digests that
+  chain over all changes (`state_digest`) and all extrinsics (`extrinsics_digest`), deterministic and binding, but not
+  Merkle-trie roots: nothing can be proven against them.
+* the seal is a digest of the sealed header, not a signature: there is one author and nobody to convince.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+
+from localnet.codec.scale import compact, opaque, read_compact
+from localnet.errors import ScaleError
+
+ZERO = bytes(32)
+ENGINE_ITEMS = (4, 5, 6)  # digest items of the form: kind, engine id of 4 bytes, Vec<u8>
+SEAL, PRE_RUNTIME = 5, 6
+
+
+def blake2_256(data: bytes) -> bytes:
+    return blake2b(data, digest_size=32).digest()
+
+
+@dataclass(frozen=True)
+class Header:
+    """A block header; `digest` holds SCALE-encoded digest items."""
+
+    parent_hash: bytes
+    number: int
+    state_root: bytes = ZERO
+    extrinsics_root: bytes = ZERO
+    digest: tuple[bytes, ...] = ()
+
+    def encode(self) -> bytes:
+        roots = self.state_root + self.extrinsics_root
+        return b"".join((self.parent_hash, compact(self.number), roots, compact(len(self.digest)), *self.digest))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Header:
+        """Raises ScaleError."""
+        number, offset = read_compact(data, 32)
+        state_root, extrinsics_root = data[offset : offset + 32], data[offset + 32 : offset + 64]
+        count, offset = read_compact(data, offset + 64)
+        items = []
+        for _ in range(count):
+            end = _digest_item_end(data, offset)
+            items.append(data[offset:end])
+            offset = end
+        if offset != len(data):
+            raise ScaleError(f"{len(data) - offset} bytes left over after the header")
+        return cls(data[:32], number, state_root, extrinsics_root, tuple(items))
+
+    def hash(self) -> bytes:
+        return blake2_256(self.encode())
+
+    def json(self) -> dict[str, object]:
+        """The header as JSON-RPC shows it."""
+        return {
+            "parentHash": "0x" + self.parent_hash.hex(),
+            "number": hex(self.number),
+            "stateRoot": "0x" + self.state_root.hex(),
+            "extrinsicsRoot": "0x" + self.extrinsics_root.hex(),
+            "digest": {"logs": ["0x" + item.hex() for item in self.digest]},
+        }
+
+
+def _digest_item_end(data: bytes, offset: int) -> int:
+    if offset >= len(data):
+        raise ScaleError("header ends inside its digest")
+    kind = data[offset]
+    if kind == 8:  # RuntimeEnvironmentUpdated
+        return offset + 1
+    if kind == 0:  # Other(Vec<u8>)
+        start = offset + 1
+    elif kind in ENGINE_ITEMS:
+        start = offset + 5
+    else:
+        raise ScaleError(f"unknown kind of digest item: {kind}")
+    size, start = read_compact(data, start)
+    if start + size > len(data):
+        raise ScaleError("header ends inside its digest")
+    return start + size
+
+
+@dataclass
+class Block:
+    """A sealed block: header, its hash, its extrinsics with their length prefixes, its time in ms (0 for genesis).
+
+    `extrinsics` is None when the body is older than the history the node keeps.
+    """
+
+    header: Header
+    extrinsics: list[bytes] | None
+    timestamp: int
+    hash: bytes = field(default=b"")
+
+    def __post_init__(self) -> None:
+        self.hash = self.hash or self.header.hash()
+
+    @property
+    def number(self) -> int:
+        return self.header.number
+
+    def json(self) -> dict[str, object]:
+        """The signed block as `chain_getBlock` shows it."""
+        extrinsics = ["0x" + raw.hex() for raw in self.extrinsics or ()]
+        return {"block": {"header": self.header.json(), "extrinsics": extrinsics}, "justifications": None}
+
+
+def slot_item(slot: int) -> bytes:
+    """PreRuntime digest item that names the Aura slot."""
+    return bytes((PRE_RUNTIME,)) + b"aura" + opaque(slot.to_bytes(8, "little"))
+
+
+def sealed(header: Header) -> Header:
+    """The header with its seal as last digest item."""
+    seal = blake2b(header.encode(), digest_size=64).digest()
+    return replace(header, digest=(*header.digest, bytes((SEAL,)) + b"aura" + opaque(seal)))
+
+
+def state_digest(previous: bytes, diff: Mapping[bytes, bytes | None]) -> bytes:
+    """Stands in for the state root: blake2b-256 over the previous one and the block's changes, sorted by key."""
+    digest = blake2b(previous, digest_size=32)
+    for key in sorted(diff):
+        value = diff[key]
+        digest.update(opaque(key))
+        digest.update(b"\0" if value is None else b"\1" + opaque(value))
+    return digest.digest()
+
+
+def extrinsics_digest(extrinsics: Sequence[bytes]) -> bytes:
+    """Stands in for the extrinsics root: blake2b-256 over the extrinsics' hashes, in order."""
+    digest = blake2b(digest_size=32)
+    for raw in extrinsics:
+        digest.update(blake2_256(raw))
+    return digest.digest()

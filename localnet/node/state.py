@@ -1,0 +1,314 @@
+"""Versioned key-value state: the newest values in one dictionary, older ones as an undo history.
+
+`VersionedState` is what a runtime writes to while a block is built (it is an `abi.State`), `StateView` is the same
+interface on an old block. A write goes straight into `head`; what it replaced goes into the innermost journal, so a
+read is one dictionary look-up at any depth of nesting, `rollback` replays a journal and `commit` folds it into the
+one below.
+
+    seal(number)      ends a block: the outermost journal becomes history, the changed keys are the block's diff
+    at(number)        a read-only view of the state after block `number` (its writes are private and never kept)
+    revert(number)    undoes every block above `number`: a snapshot is a number, going back is a truncation
+    discard(number)   forgets how to go below `number`, to bound memory
+
+History keeps, per key, the blocks that changed it and the value from *before* each: the value at block n is the one
+recorded by the first change after n, or the head's. Keys that never changed after genesis cost nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Mapping
+from heapq import merge
+
+from localnet.errors import ReadOnlyState, StateDiscarded
+
+Journal = dict[bytes, "bytes | None"]  # key -> value before the first write to it
+
+
+def _bounds(index: list[bytes], prefix: bytes) -> tuple[int, int]:
+    """Positions of the keys that start with `prefix` in a sorted list."""
+    low = bisect_left(index, prefix)
+    stem = prefix.rstrip(b"\xff")  # the smallest key above the whole prefix: its last byte below 255, plus one
+    if not stem:
+        return low, len(index)
+    return low, bisect_left(index, stem[:-1] + bytes((stem[-1] + 1,)), low)
+
+
+class _Index:
+    """Sorted keys. Single changes are insertions; many new keys at once are cheaper to append and sort."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+
+    def add(self, key: bytes) -> None:
+        keys = self.keys
+        if not keys or keys[-1] < key:
+            keys.append(key)
+        else:
+            insort(keys, key)
+
+    def remove(self, key: bytes) -> None:
+        del self.keys[bisect_left(self.keys, key)]
+
+    def under(self, prefix: bytes, start: bytes | None = None) -> list[bytes]:
+        """A copy of the keys with this prefix, those up to and including `start` left out."""
+        low, high = _bounds(self.keys, prefix)
+        if start is not None:
+            low = max(low, bisect_right(self.keys, start, low, high))
+        return self.keys[low:high]
+
+
+class VersionedState:
+    """The state at the head, writable, with its history."""
+
+    def __init__(self) -> None:
+        self.head: dict[bytes, bytes] = {}
+        self.number = -1  # last sealed block
+        self.oldest = 0  # oldest block whose state can still be read
+        self._live = _Index()  # keys of `head`
+        self._gone = _Index()  # keys that only old blocks have
+        self._past: dict[bytes, tuple[list[int], list[bytes | None]]] = {}
+        self._changed: dict[int, tuple[bytes, ...]] = {}  # block -> keys it changed
+        self._journals: list[Journal] = [{}]
+
+    # -- abi.State
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.head.get(key)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        head = self.head
+        old = head.get(key)
+        if old == value:
+            return
+        journal = self._journals[-1]
+        if key not in journal:
+            journal[key] = old
+        if value is None:
+            del head[key]
+            self._live.remove(key)
+        else:
+            if old is None:
+                self._live.add(key)
+            head[key] = value
+
+    def keys(self, prefix: bytes) -> Iterator[bytes]:
+        head = self.head
+        return (key for key in self._live.under(prefix) if key in head)
+
+    def begin(self) -> None:
+        self._journals.append({})
+
+    def commit(self) -> None:
+        if len(self._journals) == 1:
+            raise ReadOnlyState("commit without a transaction")
+        inner = self._journals.pop()
+        outer = self._journals[-1]
+        if outer:
+            for key, old in inner.items():
+                outer.setdefault(key, old)
+        else:
+            self._journals[-1] = inner
+
+    def rollback(self) -> None:
+        if len(self._journals) == 1:
+            raise ReadOnlyState("rollback without a transaction")
+        self._restore(self._journals.pop())
+
+    def _restore(self, journal: Mapping[bytes, bytes | None]) -> None:
+        head, live = self.head, self._live
+        for key, old in journal.items():
+            have = key in head
+            if old is not None:
+                if not have:
+                    live.add(key)
+                head[key] = old
+            elif have:
+                del head[key]
+                live.remove(key)
+
+    # -- blocks
+
+    @property
+    def depth(self) -> int:
+        """Open transactions."""
+        return len(self._journals) - 1
+
+    def seal(self, number: int) -> Journal:
+        """End block `number`; returns what it changed: key -> new value, None for deleted."""
+        if self.depth:
+            raise ReadOnlyState(f"{self.depth} transactions are still open at the end of block {number}")
+        head, journal = self.head, self._journals[0]
+        diff: Journal = {}
+        for key, old in journal.items():
+            new = head.get(key)
+            if new != old:
+                diff[key] = new
+        if self.number >= 0:
+            self._remember(number, diff, journal)
+        self._journals = [{}]
+        self.number = number
+        return diff
+
+    def _remember(self, number: int, diff: Journal, journal: Journal) -> None:
+        past = self._past
+        for key, new in diff.items():
+            old = journal[key]
+            history = past.get(key)
+            if history is None:
+                past[key] = ([number], [old])
+            else:
+                history[0].append(number)
+                history[1].append(old)
+                if old is None:  # it came back
+                    self._gone.remove(key)
+            if new is None:
+                self._gone.add(key)
+        self._changed[number] = tuple(diff)
+
+    def abandon(self) -> None:
+        """Undo everything since the last `seal`."""
+        while self.depth:
+            self.rollback()
+        self._restore(self._journals[0])
+        self._journals = [{}]
+
+    def revert(self, number: int) -> Journal:
+        """Undo every block above `number`; returns key -> value for all keys this changed."""
+        self._check(number)
+        self.abandon()
+        undone: Journal = {}
+        for block in range(self.number, number, -1):
+            for key in self._changed.pop(block):
+                blocks, values = self._past[key]
+                if key not in self.head:
+                    self._gone.remove(key)
+                blocks.pop()
+                undone[key] = old = values.pop()
+                self._restore({key: old})
+                if not blocks:
+                    del self._past[key]
+                elif old is None:
+                    self._gone.add(key)
+        self.number = number
+        return undone
+
+    def discard(self, number: int) -> None:
+        """Forget the states below block `number`. Between blocks only."""
+        if self.depth or self._journals[0]:
+            raise ReadOnlyState("history cannot be discarded while a block is open")
+        number = min(number, self.number)
+        for block in range(self.oldest, number):
+            for key in self._changed.pop(block + 1, ()):
+                history = self._past.get(key)
+                if history is None:  # a later block of the same range was its last change
+                    continue
+                cut = bisect_right(history[0], number)
+                if cut == len(history[0]):
+                    del self._past[key]
+                    if key not in self.head:
+                        self._gone.remove(key)
+                elif cut:
+                    del history[0][:cut], history[1][:cut]
+        self.oldest = max(self.oldest, number)
+
+    def _check(self, number: int) -> None:
+        if not self.oldest <= number <= self.number:
+            raise StateDiscarded(f"no state for block {number}: kept are blocks {self.oldest} to {self.number}")
+
+    # -- reading old blocks
+
+    def at(self, number: int) -> StateView:
+        """The state after block `number`. Raises StateDiscarded."""
+        self._check(number)
+        return StateView(self, number)
+
+    def value_at(self, key: bytes, number: int) -> bytes | None:
+        history = self._past.get(key)
+        if history is not None:
+            position = bisect_right(history[0], number)
+            if position < len(history[0]):
+                return history[1][position]
+        return self.head.get(key)
+
+    def keys_at(self, prefix: bytes, number: int, start: bytes | None = None) -> Iterator[bytes]:
+        """Keys with this prefix that had a value after block `number`, ascending, those above `start` only."""
+        if number == self.number:
+            return iter(self._live.under(prefix, start))
+        candidates = merge(self._live.under(prefix, start), self._gone.under(prefix, start))
+        return (key for key in candidates if self.value_at(key, number) is not None)
+
+    def keys_paged(self, prefix: bytes, count: int, start: bytes | None, number: int) -> list[bytes]:
+        """At most `count` keys above `start`: one page of `keys_at`."""
+        self._check(number)
+        if number == self.number:
+            index = self._live.keys
+            low, high = _bounds(index, prefix)
+            if start is not None:
+                low = max(low, bisect_right(index, start, low, high))
+            return index[low : min(high, low + count)]
+        return [key for _, key in zip(range(count), self.keys_at(prefix, number, start), strict=False)]
+
+    def changed_in(self, number: int) -> tuple[bytes, ...]:
+        """Keys block `number` changed (nothing for genesis and discarded blocks)."""
+        return self._changed.get(number, ())
+
+    # -- persistence
+
+    @classmethod
+    def restore(cls, head: dict[bytes, bytes], number: int, undo: Mapping[int, Journal]) -> VersionedState:
+        """A state from storage: the newest values, and for each kept block what it replaced (see `before`)."""
+        state = cls()
+        state.head, state.number = head, number
+        state._live.keys = sorted(head)
+        for block in sorted(undo):
+            for key, old in undo[block].items():
+                blocks, values = state._past.setdefault(key, ([], []))
+                blocks.append(block)
+                values.append(old)
+            state._changed[block] = tuple(undo[block])
+        state._gone.keys = sorted(key for key in state._past if key not in head)
+        state.oldest = min(undo, default=number + 1) - 1
+        return state
+
+    def before(self, number: int) -> Journal:
+        """What block `number` replaced: key -> value before it. Only for the newest block."""
+        return {key: self._past[key][1][-1] for key in self._changed.get(number, ())}
+
+
+class StateView:
+    """A block's state as an `abi.State`. Writes are allowed inside a transaction and stay in the view."""
+
+    def __init__(self, state: VersionedState, number: int) -> None:
+        self._state, self._number = state, number
+        self._layers: list[Journal] = []
+
+    def get(self, key: bytes) -> bytes | None:
+        for layer in reversed(self._layers):
+            if key in layer:
+                return layer[key]
+        return self._state.value_at(key, self._number)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        if not self._layers:
+            raise ReadOnlyState(f"block {self._number} is sealed: its state cannot be changed")
+        self._layers[-1][key] = value
+
+    def keys(self, prefix: bytes) -> Iterator[bytes]:
+        written = {key for layer in self._layers for key in layer if key.startswith(prefix)}
+        stored = self._state.keys_at(prefix, self._number)
+        if not written:
+            return stored
+        everything = sorted(written.union(stored))
+        return (key for key in everything if self.get(key) is not None)
+
+    def begin(self) -> None:
+        self._layers.append({})
+
+    def commit(self) -> None:
+        inner = self._layers.pop()
+        if self._layers:
+            self._layers[-1].update(inner)
+
+    def rollback(self) -> None:
+        self._layers.pop()

@@ -1,0 +1,27 @@
+"""What can go wrong while a rule is applied.
+
+    RuleError             (a LocalnetError) a rule was given something it does not define
+    └── SwapError         the pool refuses a trade; `name` is the chain's own error name
+
+A rule never repairs bad input and never returns a default in its place: it raises, and the pallet turns the error into
+the dispatch error of the same name.
+"""
+
+from __future__ import annotations
+
+from localnet.errors import LocalnetError
+
+
+class RuleError(LocalnetError):
+    """A rule was given something it does not define (a shape that does not fit, a share that cannot be represented)."""
+
+
+class SwapError(RuleError):
+    """The pool refuses a trade.
+
+    `name`: SwapInputTooLarge, ReservesTooLow, PriceLimitExceeded or InsufficientLiquidity.
+    """
+
+    def __init__(self, name: str, detail: str) -> None:
+        self.name = name
+        super().__init__(f"{name}: {detail}")

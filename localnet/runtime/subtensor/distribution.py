@@ -1,0 +1,145 @@
+"""Distribution: a subnet's pending alpha, divided over owner, miners, validators and their nominators after an epoch.
+
+    owner cut     staked on the owner's hotkey
+    incentive     to each miner (or where its coldkey auto-stakes); the owner's own miners get none of it
+    dividends     split between a validator and its parents, then each hotkey's take to its owner and the rest to all
+                  nominators
+    root's part   of the dividends: recycled. Since the chain's spec 438 it goes into baskets that validators fill by
+                  root weights; without root weights it is recycled, and root weights cannot be set here
+
+The arithmetic is `localnet.rules.stake` and `localnet.rules.coinbase`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from localnet.rules import coinbase
+from localnet.rules import stake as stake_rules
+from localnet.rules.fixed import u64_proportion
+from localnet.runtime.subtensor import delegation, epochs, networks, staking
+
+if TYPE_CHECKING:
+    from localnet.runtime.subtensor.epochs import Earned
+    from localnet.runtime.subtensor.pallet import Subtensor
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What a subnet collected since its last epoch, alpha-rao."""
+
+    server: int
+    validator: int
+    root: int
+    owner: int
+
+
+def recycle(p: Subtensor, netuid: int, alpha: int) -> None:
+    """Take alpha out of circulation; the subnet's issuance falls."""
+    p.SubnetAlphaOut[netuid] = max(p.SubnetAlphaOut[netuid] - alpha, 0)
+
+
+def run(p: Subtensor, netuid: int, pending: Pending) -> None:
+    """Run the subnet's epoch on the pending alpha and pay it out."""
+    earned = epochs.run(p, netuid, pending.server + pending.validator + pending.root)
+    pool = coinbase.validator_pool(pending.validator, pending.server, sum(one.server for one in earned))
+    weight = stake_rules.tao_weight(p.TaoWeight.get())
+    gross = _dividends(p, netuid, earned, weight)
+    stakes = {hotkey: _stakes(p, netuid, hotkey) for hotkey in gross}
+    dividends = coinbase.distribute(gross, stakes, pool, pending.root, weight)
+    _pay_owner(p, netuid, pending.owner)
+    _pay_incentive(p, netuid, earned)
+    _pay_dividends(p, netuid, dividends)
+
+
+def _stakes(p: Subtensor, netuid: int, hotkey: bytes) -> tuple[int, int]:
+    """(alpha on the subnet, TAO on root) of a hotkey."""
+    return p.TotalHotkeyAlpha[hotkey, netuid], p.TotalHotkeyAlpha[hotkey, networks.ROOT]
+
+
+# -- owner and miners -----------------------------------------------------------------------------------------------
+
+
+def _pay_owner(p: Subtensor, netuid: int, alpha: int) -> None:
+    if netuid in p.SubnetOwner and netuid in p.SubnetOwnerHotkey:
+        staking.increase_stake(p, p.SubnetOwnerHotkey[netuid], p.SubnetOwner[netuid], netuid, alpha)
+
+
+def _owner_hotkeys(p: Subtensor, netuid: int) -> set[bytes]:
+    """The owner hotkey and every hotkey of the owner coldkey that is registered on the subnet."""
+    owned = {hotkey for hotkey in p.OwnedHotkeys[p.SubnetOwner[netuid]] if p.Uids[netuid, hotkey] is not None}
+    if networks.owner_uid(p, netuid) is not None:
+        owned.add(p.SubnetOwnerHotkey[netuid])
+    return owned
+
+
+def _pay_incentive(p: Subtensor, netuid: int, earned: Sequence[Earned]) -> None:
+    owners = _owner_hotkeys(p, netuid)
+    total = withheld = 0
+    for one in sorted(earned, key=lambda one: one.hotkey):
+        total += one.server
+        if one.hotkey not in owners:
+            _pay_miner(p, netuid, one.hotkey, one.server)
+            continue
+        withheld += one.server
+        if p.RecycleOrBurn[netuid] == "Recycle":
+            recycle(p, netuid, one.server)  # burned alpha stays in SubnetAlphaOut: nobody holds it
+    p.MinerBurned[netuid] = {"bits": coinbase.miner_burned(withheld, total)}
+
+
+def _pay_miner(p: Subtensor, netuid: int, hotkey: bytes, alpha: int) -> None:
+    owner = p.Owner[hotkey]
+    destination = p.AutoStakeDestination[owner, netuid]
+    if destination is not None:
+        p.emit(
+            "AutoStakeAdded", netuid=netuid, destination=destination, hotkey=hotkey, owner=owner, incentive=alpha
+        )  # fmt: skip
+    staking.increase_stake(p, destination or hotkey, owner, netuid, alpha)
+
+
+# -- validators -----------------------------------------------------------------------------------------------------
+
+
+def _dividends(p: Subtensor, netuid: int, earned: Sequence[Earned], weight: int) -> dict[bytes, int]:
+    """Per hotkey what it is owed before the pool decides the amounts: its own part and its parts as a parent."""
+    owed: dict[bytes, int] = defaultdict(int)
+    burn = u64_proportion(p.CKBurn.get())
+    for one in earned:
+        if not one.validator:
+            owed[one.hotkey] += 0  # it is still an entry: clients see a dividend of 0, not of the last epoch
+            continue
+        split = _split(p, netuid, one, weight, burn)
+        recycle(p, netuid, split.burned)
+        for hotkey, amount in (*split.parents, (one.hotkey, split.own)):
+            owed[hotkey] += amount
+    return dict(sorted(owed.items()))
+
+
+def _split(p: Subtensor, netuid: int, one: Earned, weight: int, burn: int) -> stake_rules.DividendSplit[bytes]:
+    hotkey = one.hotkey
+    given = [share for share, _ in p.ChildKeys[hotkey, netuid]]
+    own = stake_rules.self_contribution(*_stakes(p, netuid, hotkey), given, weight)
+    parents = [
+        stake_rules.Parent(parent, *_stakes(p, netuid, parent), share, p.Owner[parent] == p.Owner[hotkey])
+        for share, parent in p.ParentKeys[hotkey, netuid]
+    ]
+    take = delegation.childkey_take(p, hotkey, netuid)
+    return stake_rules.split_dividend(one.validator, own, parents, take, weight, burn)
+
+
+def _pay_dividends(p: Subtensor, netuid: int, dividends: Mapping[bytes, coinbase.Dividends]) -> None:
+    p.AlphaDividendsPerSubnet.clear(netuid)
+    for hotkey, dividend in dividends.items():
+        take, rest = coinbase.take_split(dividend.alpha, p.Delegates[hotkey])
+        staking.increase_stake(p, hotkey, p.Owner[hotkey], netuid, take)
+        staking.distribute_to_hotkey(p, hotkey, netuid, rest)
+        p.AlphaDividendsPerSubnet[netuid, hotkey] = rest
+        p.TotalHotkeyAlphaLastEpoch[hotkey, netuid] = p.TotalHotkeyAlpha[hotkey, netuid]
+    p.RootAlphaDividendsPerSubnet.clear(netuid)
+    for hotkey, dividend in dividends.items():
+        take, rest = coinbase.take_split(dividend.root, p.Delegates[hotkey])
+        staking.increase_stake(p, hotkey, p.Owner[hotkey], netuid, take)
+        recycle(p, netuid, rest)

@@ -1,0 +1,261 @@
+"""A validator: challenges every serving miner, verifies, scores, and sets weights.
+
+    python neurons/validator.py --netuid 2 --wallet vali        (same as `touchstone validator ...`)
+
+One round: plan a challenge for each miner from a fresh block hash and this validator's secret; ask all at once; verify
+what came back with one prefill; fold the verdicts into the scores; set weights when the chain allows, and read back
+what it holds. Everything is in the ledger before it counts, so a validator that is killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neurons import models
+from neurons.metrics import ValidatorMetrics
+from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, sleep_or_stop, until
+from protocol import scoring
+from protocol.inference import MECHANISM, Calibration, Challenge, ChallengePolicy, Outcome, Pool, plan_challenge
+from protocol.metagraph import Metagraph
+from protocol.payout import payable
+from protocol.prompts import LENGTH_CLASSES
+from template.chain import Chain, ChainError, Taken, WeightsOutcome
+from template.client import SynapseClient, Target
+from template.errors import TemplateError
+from template.keys import Hotkey
+from template.ledger import Ledger
+from template.ops import Ops, OpsServer
+from template.rounds import Answer, Judged, ask_all, judge_all, observations, record
+from template.settings import ValidatorSettings
+
+if TYPE_CHECKING:
+    from template.inference.models import LoadedModel
+    from template.inference.verifier import Verifier
+
+log = logging.getLogger(__name__)
+
+SECRET_BYTES = 32
+KEEP_ROUNDS = 4096  # rounds whose answers stay in the ledger; scores and pools stay for ever
+
+
+def start(settings: ValidatorSettings) -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    return run(lambda stop: validate(settings, stop), level=settings.log_level)
+
+
+async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
+    """The validator's life. Raises TemplateError when it cannot start."""
+    from template.inference.verifier import Verifier, VerifierSettings, calibration_for
+
+    hotkey = load_hotkey(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        chain = await stack.enter_async_context(Chain(settings.network, timeout=settings.chain_timeout))
+        watch = ChainWatch(chain, settings.netuid, hotkey.ss58, settings.metagraph_refresh)
+        uid = await until(stop, watch.start(settings.wallet, settings.hotkey))
+        log.info("hotkey %s has uid %d on subnet %d of %s", hotkey.ss58, uid, settings.netuid, settings.network)
+        loaded = await until(stop, in_thread(lambda: models.load(settings)))
+        log.info("model %s, root %s", loaded.identity.name, loaded.identity.root)
+        calibration = calibration_for(loaded.identity)
+        if calibration is None:
+            log.error("no thresholds for this model at %s: every verdict will be inconclusive", loaded.identity.dtype)
+        verifier = Verifier(loaded, VerifierSettings(threads=models.thread_count(settings)))
+        stack.callback(verifier.close)
+        ledger = stack.enter_context(Ledger(settings.state_dir / "ledger.sqlite"))
+        ops = Ops(watch.health)
+        ops_server = await stack.enter_async_context(
+            OpsServer(ops, host=settings.metrics_host, port=settings.metrics_port)
+        )
+        log.info("/health and /metrics on http://%s:%d", settings.metrics_host, ops_server.port)
+        client = await stack.enter_async_context(SynapseClient(hotkey, allow_local=chain.is_local))
+        secret = read_secret(settings.state_dir / "secret")
+        metrics = ValidatorMetrics(ops.registry)
+        validator = Validator(
+            settings, hotkey, chain, watch, client, loaded, verifier, calibration, ledger, secret, metrics
+        )
+        watching = asyncio.ensure_future(watch.run(stop))
+        try:
+            await validator.run(stop)
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+
+def read_secret(path: Path) -> bytes:
+    """The validator's challenge secret, made at the first start, readable by this user only. Raises TemplateError."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(os.urandom(SECRET_BYTES))
+        temporary.replace(path)
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise TemplateError(f"{path} does not hold {SECRET_BYTES} bytes", remedy="remove it; a new one is made")
+    return secret
+
+
+@dataclass
+class Validator:
+    """The loop and what it needs."""
+
+    settings: ValidatorSettings
+    hotkey: Hotkey
+    chain: Chain
+    watch: ChainWatch
+    client: SynapseClient
+    loaded: LoadedModel
+    verifier: Verifier
+    calibration: Calibration | None
+    ledger: Ledger
+    secret: bytes
+    metrics: ValidatorMetrics
+    _said: str = field(default="", init=False)  # last weights sentence, so that the log does not repeat it
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                await until(stop, self.round())
+            except ChainError as error:
+                log.warning("no round: %s", error)
+                await sleep_or_stop(stop, 2.0)
+                continue
+            await sleep_or_stop(stop, self.settings.round_seconds - (time.monotonic() - started))
+
+    async def round(self) -> None:
+        """One round. Raises ChainError when the chain cannot be read; then nothing was asked."""
+        graph = await self.watch.update()
+        last = await asyncio.to_thread(self.ledger.last_round, MECHANISM)
+        number = 0 if last is None else last + 1
+        plan = await asyncio.to_thread(self.plan, graph, number)
+        if not plan:
+            log.info("block %d: nobody serves an axon on subnet %d yet", graph.block, graph.netuid)
+            return
+        started = time.monotonic()
+        answers = await ask_all(
+            self.client, plan, deadline=self.settings.deadline, concurrency=self.settings.concurrency
+        )
+        pools = await asyncio.to_thread(self.pools, answers)
+        judged = await judge_all(self.verifier, self.calibration, answers, pools)
+        states = await asyncio.to_thread(self.keep, graph, number, answers, judged)
+        self.metrics.round(graph, answers, judged, states, time.monotonic() - started)
+        self.tell(graph, number, answers, judged)
+        if self.settings.set_weights:
+            await self.weights(graph, scoring.weights(states, number))
+
+    def plan(self, graph: Metagraph, number: int) -> dict[Target, Challenge]:
+        """A challenge for every neuron that serves an axon, recorded before it is sent. Blocking.
+
+        Everybody who serves is asked, permit or not: a miner that earns holds stake and so may be given a permit.
+        """
+        shortest, longest = sorted((self.settings.min_tokens, self.settings.max_tokens))
+        policy = ChallengePolicy(
+            max_tokens=tuple(sorted({shortest, (shortest + longest) // 2, longest})),
+            length_classes=LENGTH_CLASSES if self.settings.prompts == "mixed" else (self.settings.prompts,),
+        )
+        plan = {}
+        for neuron in graph.neurons:
+            if not neuron.is_serving or neuron.hotkey == self.hotkey.ss58:
+                continue
+            challenge = plan_challenge(
+                block_hash=graph.block_hash,
+                secret=self.secret,
+                validator=self.hotkey.ss58,
+                miner=neuron.hotkey,
+                round=number,
+                model=self.loaded.identity,
+                tokenize=self.loaded.tokenize,
+                policy=policy,
+            )
+            self.ledger.record_challenge(challenge, time.time())
+            plan[Target.of(neuron)] = challenge
+        return plan
+
+    def pools(self, answers: list[Answer]) -> dict[str, Pool]:
+        """The pooled margins of everybody who answered. Blocking."""
+        identity = self.loaded.identity
+        hotkeys = [answer.challenge.miner for answer in answers if answer.reply is not None]
+        return {hotkey: self.ledger.pool(identity.root, identity.dtype, hotkey) for hotkey in hotkeys}
+
+    def keep(
+        self, graph: Metagraph, number: int, answers: list[Answer], judged: Judged
+    ) -> dict[str, scoring.ScoreState]:
+        """Record the round and fold it into the scores. Blocking."""
+        record(self.ledger, answers, judged)
+        seen = observations(answers, judged)
+        silent = [
+            n.hotkey
+            for n in graph.neurons
+            if not (n.is_serving or n.validator_permit or n.hotkey == graph.owner_hotkey)
+        ]
+        states = scoring.fold_round(self.ledger.scores(MECHANISM), seen, number, silent=silent)
+        identity = self.loaded.identity
+        pools = {(identity.root, identity.dtype, hotkey): pool for hotkey, pool in judged.pools.items()}
+        self.ledger.commit_round(MECHANISM, number, states, seen, pools)
+        if number % 256 == 0:
+            self.ledger.prune(number - KEEP_ROUNDS)
+        return states
+
+    async def weights(self, graph: Metagraph, earned: dict[str, float]) -> None:
+        """Set weights when due; a chain that is away is no reason to stop, the next round tries again."""
+        try:
+            me = graph.by_hotkey[self.hotkey.ss58]
+            held = await self.chain.weights_of(self.settings.netuid, me.uid, mechanism=MECHANISM)
+            shares = payable(earned, owner=graph.owner_hotkey, holds_weights=bool(held))
+            outcome = await self.chain.set_weights(
+                self.settings.netuid,
+                self.hotkey,
+                shares,
+                mechanism=MECHANISM,
+                version_key=self.settings.version_key,
+            )
+        except ChainError as error:
+            log.warning("weights not set: %s", error)
+            return
+        except KeyError:
+            log.error("hotkey %s is not registered any more: no weights", self.hotkey.ss58)
+            return
+        self.metrics.weights(outcome)
+        self._say_weights(outcome)
+
+    def _say_weights(self, outcome: WeightsOutcome) -> None:
+        if outcome.ok:
+            shares = ", ".join(f"uid {uid} {share:.3f}" for uid, share in sorted(outcome.asked.items()))
+            log.info("weights set: %s (%s)", shares, outcome.detail)
+        elif outcome.taken in (Taken.REFUSED, Taken.NOT_TAKEN):
+            log.error("weights did not take: %s", outcome.detail)
+        elif outcome.taken is not Taken.NOT_DUE and outcome.detail != self._said:
+            log.info("no weights set: %s", outcome.detail)
+        self._said = outcome.detail
+
+    def tell(self, graph: Metagraph, number: int, answers: list[Answer], judged: Judged) -> None:
+        """One line for the round, and one for each answer that was not accepted."""
+        counts: Counter[str] = Counter()
+        for answer in answers:
+            hotkey = answer.challenge.miner
+            uid = graph.by_hotkey[hotkey].uid
+            verdict = judged.verdicts.get(hotkey)
+            if verdict is None:
+                counts["no answer"] += 1
+                log.info("uid %d: no usable answer: %s", uid, answer.failure)
+            else:
+                counts[str(verdict.outcome)] += 1
+                if verdict.outcome is not Outcome.ACCEPT:
+                    log.info("uid %d: %s, %s: %s", uid, verdict.outcome, verdict.reason, verdict.detail)
+        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+        log.info("round %d at block %d: asked %d: %s", number, graph.block, len(answers), told)
+
+
+if __name__ == "__main__":
+    from neurons.cli import run_command
+
+    run_command("validator")

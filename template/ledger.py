@@ -1,0 +1,305 @@
+"""The validator's memory: challenges, signed responses, verdicts, scores. One SQLite file that survives `kill -9`.
+
+    ledger = Ledger(path)                                   # creates it, or refuses a schema it does not know
+    ledger.record_challenge(challenge, now)
+    ledger.record_response(challenge.digest, Received(...))  # raw bytes as they came, and their signature
+    ledger.record_verdict(challenge.digest, verdict, now)
+    ledger.commit_round(MECHANISM, round, states, pools, observations)   # one transaction: all of a round or nothing
+    ledger.scores(MECHANISM), ledger.pools(...), ledger.last_round(MECHANISM)
+    ledger.prune(before_round)                              # answers go, scores stay
+
+Everything is keyed by hotkey. Write-ahead log with full synchronisation: a committed round is on disk, an interrupted
+one never happened, and `commit_round` refuses to fold the same round twice. The rows of one challenge (request, raw
+response, signature, verdict with calibration digest) are what evidence will be exported from.
+
+Methods block for a few milliseconds and may be called from any thread; call them through `asyncio.to_thread` in a loop.
+
+    LedgerError
+    ├── UnknownSchema      the file was written by another version: keep it, start with a new one, or use that version
+    └── RoundAlreadyKept   this round was committed before
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from protocol.challenges import Challenge
+from protocol.scoring import Observation, ScoreState
+from protocol.verdicts import Outcome, Pool, Verdict
+from template.errors import TemplateError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x54534C31  # "TSL1": tells our file from any other SQLite database
+
+SCHEMA = """
+CREATE TABLE challenges (
+    digest TEXT PRIMARY KEY, round INTEGER NOT NULL, validator TEXT NOT NULL, miner TEXT NOT NULL, kind TEXT NOT NULL,
+    body TEXT NOT NULL, planned_at REAL NOT NULL
+);
+CREATE INDEX challenges_by_round ON challenges (round);
+CREATE INDEX challenges_by_miner ON challenges (miner, round);
+CREATE TABLE responses (
+    digest TEXT PRIMARY KEY REFERENCES challenges ON DELETE CASCADE, body BLOB NOT NULL, envelope BLOB NOT NULL,
+    received_at REAL NOT NULL, first_token_s REAL, total_s REAL, tokens_per_s REAL
+);
+CREATE TABLE failures (
+    digest TEXT PRIMARY KEY REFERENCES challenges ON DELETE CASCADE, code TEXT NOT NULL, detail TEXT NOT NULL,
+    failed_at REAL NOT NULL
+);
+CREATE TABLE verdicts (
+    digest TEXT PRIMARY KEY REFERENCES challenges ON DELETE CASCADE, outcome TEXT NOT NULL, reason TEXT NOT NULL,
+    body TEXT NOT NULL, judged_at REAL NOT NULL
+);
+CREATE TABLE scores (
+    mechanism INTEGER NOT NULL, hotkey TEXT NOT NULL, score REAL NOT NULL, rejects INTEGER NOT NULL,
+    cooldown_until INTEGER NOT NULL, clean INTEGER NOT NULL, accepted INTEGER NOT NULL, rejected INTEGER NOT NULL,
+    failed INTEGER NOT NULL, inconclusive INTEGER NOT NULL, last_round INTEGER NOT NULL,
+    PRIMARY KEY (mechanism, hotkey)
+);
+CREATE TABLE pools (
+    root TEXT NOT NULL, dtype TEXT NOT NULL, hotkey TEXT NOT NULL, span INTEGER NOT NULL, answers TEXT NOT NULL,
+    PRIMARY KEY (root, dtype, hotkey)
+);
+CREATE TABLE rounds (
+    mechanism INTEGER NOT NULL, round INTEGER NOT NULL, observations TEXT NOT NULL, PRIMARY KEY (mechanism, round)
+);
+"""
+
+_SCORE_COLUMNS = tuple(field.name for field in fields(ScoreState))
+
+
+class LedgerError(TemplateError):
+    """Root of the ledger's errors."""
+
+
+class UnknownSchema(LedgerError):
+    """The file is not a ledger, or of another version."""
+
+
+class RoundAlreadyKept(LedgerError):
+    """The round is in the ledger."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A response as it came. `body`: the raw bytes that were signed; `envelope`: what proves the signature."""
+
+    body: bytes
+    envelope: bytes
+    received_at: float  # seconds since the epoch
+    first_token_s: float | None = None  # as the validator measured
+    total_s: float | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Everything kept about one challenge."""
+
+    challenge: Challenge
+    received: Received | None
+    verdict: Verdict | None
+    failure: tuple[str, str] | None  # code and detail when there was no usable answer
+
+
+class Ledger:
+    """One open ledger file. Raises UnknownSchema for a file it must not touch, LedgerError when it cannot be opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+            self._open()
+        except sqlite3.DatabaseError as error:
+            raise UnknownSchema(f"{path} cannot be used: {error}", remedy="move the file away") from error
+
+    def _open(self) -> None:
+        self._db.execute("PRAGMA foreign_keys = ON")
+        with self._transaction() as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            application = db.execute("PRAGMA application_id").fetchone()[0]
+            empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            if empty and version == 0:
+                for statement in SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif application != APPLICATION_ID or version != SCHEMA_VERSION:
+                raise UnknownSchema(
+                    f"{self.path} has schema {version} where {SCHEMA_VERSION} is understood",
+                    remedy="move the file away to start anew, or run the version that wrote it",
+                )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- one challenge ----
+
+    def record_challenge(self, challenge: Challenge, now: float) -> None:
+        """Before it is sent. Recording the same challenge again (a retry after a restart) changes nothing."""
+        c = challenge
+        row = (c.digest, c.round, c.validator, c.miner, c.kind, c.to_json(), now)
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO challenges VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def record_response(self, digest: str, received: Received) -> None:
+        """The first response to a recorded challenge; a second one raises LedgerError."""
+        r = received
+        row = (digest, r.body, r.envelope, r.received_at, r.first_token_s, r.total_s, r.tokens_per_s)
+        self._insert("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def record_failure(self, digest: str, code: str, detail: str, now: float) -> None:
+        """There was no usable answer: the stable code of the failure, and a sentence."""
+        self._insert("INSERT INTO failures VALUES (?, ?, ?, ?)", (digest, code, detail[:500], now))
+
+    def record_verdict(self, digest: str, verdict: Verdict, now: float) -> None:
+        row = (digest, verdict.outcome.value, verdict.reason.value, verdict.to_json(), now)
+        self._insert("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
+
+    def _insert(self, statement: str, row: tuple[object, ...]) -> None:
+        try:
+            with self._transaction() as db:
+                db.execute(statement, row)
+        except sqlite3.IntegrityError as error:
+            raise LedgerError(f"challenge {row[0]} is unknown or already has this record: {error}") from error
+
+    def entry(self, digest: str) -> Entry:
+        """All that is kept about one challenge; KeyError if it is not here (any more)."""
+        with self._lock:
+            challenge = self._db.execute("SELECT body FROM challenges WHERE digest = ?", (digest,)).fetchone()
+            columns = ", ".join(field.name for field in fields(Received))
+            query = f"SELECT {columns} FROM responses WHERE digest = ?"
+            received = self._db.execute(query, (digest,)).fetchone()
+            verdict = self._db.execute("SELECT body FROM verdicts WHERE digest = ?", (digest,)).fetchone()
+            failure = self._db.execute("SELECT code, detail FROM failures WHERE digest = ?", (digest,)).fetchone()
+        if challenge is None:
+            raise KeyError(digest)
+        return Entry(
+            Challenge.from_json(challenge[0]),
+            Received(*received) if received else None,
+            Verdict.from_json(verdict[0]) if verdict else None,
+            (failure[0], failure[1]) if failure else None,
+        )
+
+    def verdict_counts(self, since_round: int = 0) -> dict[str, dict[str, int]]:
+        """miner -> {"accept": n, "reject": n, "inconclusive": n, "failure": n} over the challenges still kept."""
+        query = (
+            "SELECT c.miner, v.outcome, count(*) FROM challenges c JOIN verdicts v USING (digest)"
+            " WHERE c.round >= ? GROUP BY 1, 2"
+            " UNION ALL SELECT c.miner, 'failure', count(*) FROM challenges c JOIN failures f USING (digest)"
+            " WHERE c.round >= ? GROUP BY 1"
+        )
+        counts: dict[str, dict[str, int]] = {}
+        with self._lock:
+            rows = self._db.execute(query, (since_round, since_round)).fetchall()
+        for miner, outcome, count in rows:
+            blank = {**{o.value: 0 for o in Outcome}, "failure": 0}
+            counts.setdefault(miner, blank)[outcome] = count
+        return counts
+
+    def reasons(self, miner: str) -> dict[str, int]:
+        """How often each reason code was given to one hotkey, failures by their code."""
+        query = (
+            "SELECT v.reason, count(*) FROM challenges c JOIN verdicts v USING (digest) WHERE c.miner = ? GROUP BY 1"
+            " UNION ALL SELECT f.code, count(*) FROM challenges c JOIN failures f USING (digest)"
+            " WHERE c.miner = ? GROUP BY 1"
+        )
+        with self._lock:
+            return dict(self._db.execute(query, (miner, miner)).fetchall())
+
+    # ---- rounds and scores ----
+
+    def commit_round(
+        self,
+        mechanism: int,
+        round: int,
+        states: Mapping[str, ScoreState],
+        observations: Sequence[Observation] = (),
+        pools: Mapping[tuple[str, str, str], Pool] | None = None,
+    ) -> None:
+        """Keep the result of one round, all or nothing. `pools`: by (model root, dtype, hotkey).
+
+        Raises RoundAlreadyKept if this or a later round of the mechanism is in the ledger.
+        """
+        seen = json.dumps([{**asdict(o), "outcome": o.outcome.value if o.outcome else None} for o in observations])
+        marks = ", ".join("?" * (len(_SCORE_COLUMNS) + 1))
+        with self._transaction() as db:
+            last = db.execute("SELECT max(round) FROM rounds WHERE mechanism = ?", (mechanism,)).fetchone()[0]
+            if last is not None and last >= round:
+                raise RoundAlreadyKept(f"round {round} of mechanism {mechanism}: round {last} is already kept")
+            db.execute("INSERT INTO rounds VALUES (?, ?, ?)", (mechanism, round, seen))
+            db.executemany(
+                f"INSERT OR REPLACE INTO scores (mechanism, {', '.join(_SCORE_COLUMNS)}) VALUES ({marks})",
+                [(mechanism, *(getattr(state, name) for name in _SCORE_COLUMNS)) for state in states.values()],
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO pools VALUES (?, ?, ?, ?, ?)",
+                [(*key, pool.span, json.dumps(pool.answers)) for key, pool in (pools or {}).items()],
+            )
+
+    def scores(self, mechanism: int) -> dict[str, ScoreState]:
+        with self._lock:
+            query = f"SELECT {', '.join(_SCORE_COLUMNS)} FROM scores WHERE mechanism = ?"
+            rows = self._db.execute(query, (mechanism,)).fetchall()
+        return {row[0]: ScoreState(*row) for row in rows}
+
+    def pool(self, root: str, dtype: str, hotkey: str) -> Pool:
+        """Pooled margins of one hotkey under one model; empty if there are none yet."""
+        with self._lock:
+            query = "SELECT span, answers FROM pools WHERE root = ? AND dtype = ? AND hotkey = ?"
+            row = self._db.execute(query, (root, dtype, hotkey)).fetchone()
+        if row is None:
+            return Pool()
+        return Pool(tuple((int(tokens), float(total)) for tokens, total in json.loads(row[1])), row[0])
+
+    def last_round(self, mechanism: int) -> int | None:
+        """The newest committed round, or None before the first."""
+        with self._lock:
+            row = self._db.execute("SELECT max(round) FROM rounds WHERE mechanism = ?", (mechanism,)).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    # ---- upkeep ----
+
+    def prune(self, before_round: int) -> int:
+        """Forget challenges (with answers and verdicts) of earlier rounds; scores, pools and the last round stay."""
+        with self._transaction() as db:
+            gone = db.execute("DELETE FROM challenges WHERE round < ?", (before_round,)).rowcount
+            newest = "SELECT max(round) FROM rounds r WHERE r.mechanism = rounds.mechanism"
+            db.execute(f"DELETE FROM rounds WHERE round < ? AND round < ({newest})", (before_round,))
+        return int(gone)
+
+    def forget(self, hotkeys: Sequence[str]) -> None:
+        """Drop scores and pools of hotkeys that left the subnet for good. A reject's memory goes with them, so call it
+        only for hotkeys that could not come back without paying registration again."""
+        with self._transaction() as db:
+            for hotkey in hotkeys:
+                db.execute("DELETE FROM scores WHERE hotkey = ?", (hotkey,))
+                db.execute("DELETE FROM pools WHERE hotkey = ?", (hotkey,))

@@ -1,0 +1,160 @@
+"""One round of mechanism 0, from the first request to the new scores.
+
+    answers = await ask_all(client, plan, deadline=30, concurrency=64)      # never raises for what a peer does
+    judged = await judge_all(verifier, calibration, answers, pools)         # one prefill for all of them
+    record(ledger, answers, judged); ledger.commit_round(...)               # what happened, then what it is worth
+
+Every miner is asked at the same time and on its own clock; the slowest costs the round its deadline and nobody else
+anything. An answer counts with what this validator measured: time to the first token, and tokens over the whole time,
+so that neither a late start nor a burst at the end can look fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocol.inference import (
+    INFERENCE_GENERATE,
+    Calibration,
+    Challenge,
+    GenerateChunk,
+    GenerateResponse,
+    Outcome,
+    Pool,
+    Recomputed,
+    Unchecked,
+    Verdict,
+    check_form,
+    judge,
+    judge_pool,
+)
+from protocol.scoring import Observation
+from template.client import Reply, SynapseClient, Target
+from template.errors import CallFailed, Failure
+from template.ledger import Ledger, Received
+
+
+class Recomputer(Protocol):
+    """What verifies; see `template.inference.verifier.Verifier`."""
+
+    async def recompute(self, pairs: Sequence[tuple[Challenge, GenerateResponse]]) -> list[Recomputed | Unchecked]: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one miner did with one challenge: exactly one of `reply` and `failure` is set. Times in seconds."""
+
+    challenge: Challenge
+    reply: Reply[GenerateResponse] | None = None
+    failure: Failure | None = None
+    streamed: tuple[int, ...] = ()
+    first_token_s: float | None = None
+    received_at: float = 0.0  # seconds since the epoch
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        if self.reply is None or self.reply.timing.total <= 0:
+            return None
+        return len(self.reply.response.token_ids) / self.reply.timing.total
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict for each answer that was usable, and the pools after them (by hotkey)."""
+
+    verdicts: Mapping[str, Verdict]  # by hotkey
+    pools: Mapping[str, Pool]
+
+
+async def ask_all(
+    client: SynapseClient, plan: Mapping[Target, Challenge], *, deadline: float, concurrency: int
+) -> list[Answer]:
+    """Send every challenge at once. `deadline` counts for each miner from the start of its own request."""
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(target: Target, challenge: Challenge) -> Answer:
+        async with slots:
+            return await ask(client, target, challenge, deadline=deadline)
+
+    return list(await asyncio.gather(*(one(target, challenge) for target, challenge in plan.items())))
+
+
+async def ask(client: SynapseClient, target: Target, challenge: Challenge, *, deadline: float) -> Answer:
+    """One streamed answer, or why there is none."""
+    started = time.perf_counter()
+    streamed: list[int] = []
+    first: float | None = None
+    try:
+        stream = client.stream(target, INFERENCE_GENERATE, challenge.request, deadline=deadline, silence=deadline)
+        async with stream:
+            async for chunk in stream:
+                assert isinstance(chunk, GenerateChunk)  # the client decodes nothing else
+                if first is None:
+                    first = time.perf_counter() - started
+                streamed.extend(chunk.token_ids)
+        return Answer(challenge, stream.reply, None, tuple(streamed), first, time.time())
+    except CallFailed as error:
+        return Answer(challenge, None, error.failure, tuple(streamed), first, time.time())
+
+
+async def judge_all(
+    verifier: Recomputer, calibration: Calibration | None, answers: Sequence[Answer], pools: Mapping[str, Pool]
+) -> Judged:
+    """Form first, which is free; then one recomputation for all that passed; then the pooled check."""
+    verdicts: dict[str, Verdict] = {}
+    fine: list[tuple[Answer, GenerateResponse]] = []
+    for answer in answers:
+        if answer.reply is None:
+            continue
+        bad_form = check_form(answer.challenge, answer.reply.response, answer.streamed)
+        if bad_form is not None:
+            verdicts[answer.challenge.miner] = bad_form
+        else:
+            fine.append((answer, answer.reply.response))
+    results = await verifier.recompute([(answer.challenge, response) for answer, response in fine]) if fine else []
+    after: dict[str, Pool] = {}
+    for (answer, response), recomputed in zip(fine, results, strict=True):
+        hotkey = answer.challenge.miner
+        verdict = judge(answer.challenge, response, recomputed, calibration, answer.streamed)
+        if isinstance(recomputed, Recomputed) and verdict.outcome is not Outcome.INCONCLUSIVE:
+            after[hotkey] = pools.get(hotkey, Pool()).add(recomputed)
+            if calibration is not None and verdict.outcome is Outcome.ACCEPT:
+                verdict = judge_pool(after[hotkey], calibration) or verdict
+        verdicts[hotkey] = verdict
+    return Judged(verdicts, after)
+
+
+def record(ledger: Ledger, answers: Sequence[Answer], judged: Judged) -> None:
+    """Keep every answer, failure and verdict of a round. Blocking."""
+    for answer in answers:
+        digest = answer.challenge.digest
+        if answer.reply is None:
+            assert answer.failure is not None
+            ledger.record_failure(digest, answer.failure.code.value, answer.failure.detail, answer.received_at)
+            continue
+        exchange, timing = answer.reply.exchange, answer.reply.timing
+        received = Received(
+            exchange.response_body,
+            exchange.to_json(),
+            answer.received_at,
+            answer.first_token_s,
+            timing.total,
+            answer.tokens_per_s,
+        )
+        ledger.record_response(digest, received)
+        ledger.record_verdict(digest, judged.verdicts[answer.challenge.miner], answer.received_at)
+
+
+def observations(answers: Sequence[Answer], judged: Judged) -> list[Observation]:
+    """What the scoring rule sees of a round."""
+    seen = []
+    for answer in answers:
+        verdict = judged.verdicts.get(answer.challenge.miner)
+        outcome = verdict.outcome if verdict else None
+        hotkey, kind = answer.challenge.miner, answer.challenge.kind
+        seen.append(Observation(hotkey, kind, outcome, answer.first_token_s, answer.tokens_per_s))
+    return seen

@@ -1,0 +1,282 @@
+"""The life of a subnet, done by each client from the first transfer to the last unstaking.
+
+The steps of `TestLifecycle` run in order and build on each other; they are the same for every client. What a step needs
+from earlier ones is in `Stage`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import pytest
+
+from tests.conformance.clients.base import ALICE, TAO, Actor, Client
+from tests.conformance.clients.substrate import Substrate
+
+TEMPO = 10
+PATIENCE = 60.0  # seconds until something the chain does by itself must have happened
+
+
+@dataclass
+class Stage:
+    """One client's subnet and the accounts on it."""
+
+    client: Client
+    observer: Substrate
+    token: str
+    owner: Actor
+    validator: Actor
+    miners: list[Actor]
+    netuid: int = -1
+    uids: dict[str, int] = field(default_factory=dict)
+
+    def sudo(self, function: str, **args: Any) -> None:
+        self.client.call("AdminUtils", function, args, ALICE, sudo=True).expect()
+
+    def item(self, name: str, *keys: Any) -> Any:
+        return self.observer.storage("SubtensorModule", name, *keys)
+
+    def until(self, what: str, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
+            time.sleep(0.1)
+        return value
+
+    def next_epoch(self, count: int = 1) -> None:
+        """Wait until the subnet ran `count` more epochs."""
+        start = self.item("SubnetEpochIndex", self.netuid)
+        self.until("an epoch", lambda: self.item("SubnetEpochIndex", self.netuid) >= start + count)
+
+
+@pytest.fixture(scope="class")
+def stage(client: Client, observer: Substrate, money: None, sudo: None) -> Stage:
+    token = f"{client.name}-{secrets.token_hex(3)}"
+    actors = [Actor.named(f"{token}-{role}") for role in ("owner", "validator", "miner1", "miner2")]
+    return Stage(client, observer, token, actors[0], actors[1], actors[2:])
+
+
+def commit_hash(account: bytes, netuid: int, uids: list[int], values: list[int], salt: list[int], version: int) -> bytes:
+    """blake2b-256 over the SCALE encoding of what is committed to; lists shorter than 64 have a one-byte length."""
+
+    def vector(numbers: list[int]) -> bytes:
+        return bytes((len(numbers) << 2,)) + b"".join(number.to_bytes(2, "little") for number in numbers)
+
+    whole = account + netuid.to_bytes(2, "little") + vector(uids) + vector(values) + vector(salt)
+    return blake2b(whole + version.to_bytes(8, "little"), digest_size=32).digest()
+
+
+class TestLifecycle:
+    """Names of the steps say what is proven; each step needs the ones before it."""
+
+    def test_a_transfer_arrives_and_costs_its_fee(self, stage: Stage) -> None:
+        before = stage.client.balance(ALICE.cold)
+        stage.client.do("transfer", ALICE, dest_ss58=stage.owner.cold, amount_tao=5000.0).expect()
+        assert stage.client.balance(stage.owner.cold) == 5000 * TAO
+        fee = before - stage.client.balance(ALICE.cold) - 5000 * TAO
+        assert 100_000 < fee < 500_000, "a transfer costs about 166 thousand rao"
+        for actor in (stage.validator, *stage.miners):
+            stage.client.do("transfer", ALICE, dest_ss58=actor.cold, amount_tao=1000.0).expect()
+
+    def test_a_transfer_of_more_than_there_is_fails_by_name(self, stage: Stage) -> None:
+        outcome = stage.client.do("transfer", stage.miners[0], dest_ss58=ALICE.cold, amount_tao=2000.0)
+        assert not outcome.ok
+        assert outcome.error in ("FundsUnavailable", "InsufficientBalance", "insufficient_balance"), outcome
+        assert stage.client.balance(stage.miners[0].cold) > 999 * TAO
+
+    def test_a_subnet_is_registered_by_its_owner(self, stage: Stage) -> None:
+        known = {netuid.value for netuid, _ in stage.observer.chain.query_map("SubtensorModule", "NetworksAdded")}
+        stage.client.do("register_subnet", stage.owner).expect()
+        now = {netuid.value for netuid, _ in stage.observer.chain.query_map("SubtensorModule", "NetworksAdded")}
+        (stage.netuid,) = now - known
+        assert stage.item("SubnetOwner", stage.netuid) == stage.owner.cold
+        assert stage.client.uid(stage.netuid, stage.owner.hot) == 0
+        assert stage.client.balance(stage.owner.cold) <= 4000 * TAO
+
+    def test_a_subnet_that_is_not_started_takes_no_stake(self, stage: Stage) -> None:
+        outcome = stage.client.call(
+            "SubtensorModule", "add_stake",
+            {"hotkey": stage.owner.hot, "netuid": stage.netuid, "amount_staked": TAO}, stage.owner,
+        )  # fmt: skip
+        assert (outcome.ok, outcome.error) == (False, "SubtokenDisabled")
+
+    def test_the_owner_starts_the_subnet(self, stage: Stage) -> None:
+        stage.client.do("start_call", stage.owner, netuid=stage.netuid).expect()
+        assert stage.item("FirstEmissionBlockNumber", stage.netuid)
+        assert stage.item("SubtokenEnabled", stage.netuid) is True
+
+    def test_root_sets_what_only_root_may_set(self, stage: Stage) -> None:
+        stage.sudo("sudo_set_admin_freeze_window", window=0)
+        stage.sudo("sudo_set_owner_hparam_rate_limit", epochs=0)
+        stage.sudo("sudo_set_tempo", netuid=stage.netuid, tempo=TEMPO)
+        stage.sudo("sudo_set_commit_reveal_weights_enabled", netuid=stage.netuid, enabled=False)
+        stage.sudo("sudo_set_subnet_emission_enabled", netuid=stage.netuid, enabled=True)
+        stage.sudo("sudo_set_weights_set_rate_limit", netuid=stage.netuid, weights_set_rate_limit=TEMPO)
+        stage.sudo("sudo_set_subtoken_enabled", netuid=0, subtoken_enabled=True)  # a fresh chain's root takes no stake
+        assert stage.item("Tempo", stage.netuid) == TEMPO
+
+    def test_nobody_else_is_root(self, stage: Stage) -> None:
+        outcome = stage.client.call("AdminUtils", "sudo_set_tempo", {"netuid": stage.netuid, "tempo": 1}, stage.miners[0])
+        assert (outcome.ok, outcome.error) == (False, "BadOrigin")
+        outcome = stage.client.call(
+            "AdminUtils", "sudo_set_tempo", {"netuid": stage.netuid, "tempo": 1}, stage.miners[0], sudo=True
+        )
+        assert (outcome.ok, outcome.error) == (False, "RequireSudo")
+        assert stage.item("Tempo", stage.netuid) == TEMPO
+
+    def test_the_owner_sets_a_hyperparameter(self, stage: Stage) -> None:
+        stage.client.do(
+            "set_hyperparameter", stage.owner, netuid=stage.netuid, name="immunity_period", value=7
+        ).expect()
+        assert int(stage.client.hyperparameter(stage.netuid, "immunity_period")) == 7
+
+    def test_neurons_register_by_paying(self, stage: Stage) -> None:
+        for actor in (stage.validator, *stage.miners):
+            before = stage.client.balance(actor.cold)
+            stage.client.do("burned_register", actor, netuid=stage.netuid).expect()
+            assert before - stage.client.balance(actor.cold) >= 500_000
+        for actor in (stage.owner, stage.validator, *stage.miners):
+            uid = stage.client.uid(stage.netuid, actor.hot)
+            assert uid is not None
+            stage.uids[actor.hot] = uid
+        assert sorted(stage.uids.values()) == [0, 1, 2, 3]
+
+    def test_a_hotkey_registers_once(self, stage: Stage) -> None:
+        outcome = stage.client.call(
+            "SubtensorModule", "burned_register", {"netuid": stage.netuid, "hotkey": stage.validator.hot}, stage.validator
+        )
+        assert (outcome.ok, outcome.error) == (False, "HotKeyAlreadyRegisteredInSubNet")
+
+    def test_the_validator_registers_on_root(self, stage: Stage) -> None:
+        stage.until("a free root slot", lambda: stage.item("RegistrationsThisInterval", 0) < 3)
+        stage.client.do("root_register", stage.validator).expect()
+        assert stage.client.uid(0, stage.validator.hot) is not None
+
+    def test_stake_is_added(self, stage: Stage) -> None:
+        hotkey, cold = stage.validator.hot, stage.validator.cold
+        stage.client.do("add_stake", stage.validator, hotkey_ss58=hotkey, netuid=stage.netuid, amount_tao=20.0).expect()
+        stage.client.do("add_stake", stage.validator, hotkey_ss58=hotkey, netuid=0, amount_tao=50.0).expect()
+        assert stage.client.stake(cold, hotkey, stage.netuid) > 15 * TAO
+        assert stage.client.stake(cold, hotkey, 0) == pytest.approx(50 * TAO, abs=2)
+        assert stage.client.balance(cold) < 930 * TAO
+
+    def test_a_purchase_beyond_its_limit_price_is_refused(self, stage: Stage) -> None:
+        args = {
+            "hotkey": stage.validator.hot, "netuid": stage.netuid, "amount_staked": 300 * TAO,
+            "limit_price": TAO * 11 // 10, "allow_partial": False,
+        }  # fmt: skip
+        outcome = stage.client.call("SubtensorModule", "add_stake_limit", args, stage.validator)
+        assert (outcome.ok, outcome.error) == (False, "SlippageTooHigh")
+
+    def test_stake_is_removed(self, stage: Stage) -> None:
+        hotkey, cold = stage.validator.hot, stage.validator.cold
+        before, free = stage.client.stake(cold, hotkey, stage.netuid), stage.client.balance(cold)
+        stage.client.do(
+            "remove_stake", stage.validator, hotkey_ss58=hotkey, netuid=stage.netuid, amount_alpha=5.0
+        ).expect()
+        assert stage.client.stake(cold, hotkey, stage.netuid) < before
+        assert stage.client.balance(cold) > free
+
+    def test_a_miner_serves_its_axon(self, stage: Stage) -> None:
+        miner = stage.miners[0]
+        stage.client.do("serve_axon", miner, netuid=stage.netuid, ip="8.8.4.4", port=8091).expect()
+        row = stage.client.neurons(stage.netuid)[stage.uids[miner.hot]]
+        assert (row.hotkey, row.axon) == (miner.hot, "8.8.4.4:8091")
+
+    def test_serving_again_at_once_is_refused(self, stage: Stage) -> None:
+        args = {
+            "netuid": stage.netuid, "version": 1, "ip": 134_743_044, "port": 8092, "ip_type": 4, "protocol": 4,
+            "placeholder1": 0, "placeholder2": 0,
+        }  # fmt: skip
+        outcome = stage.client.call("SubtensorModule", "serve_axon", args, stage.miners[0], hot=True)
+        assert (outcome.ok, outcome.error) == (False, "ServingRateLimitExceeded")
+
+    def test_an_epoch_gives_the_validator_its_permit(self, stage: Stage) -> None:
+        stage.next_epoch()
+        assert stage.client.neurons(stage.netuid)[stage.uids[stage.validator.hot]].permit
+
+    def test_weights_are_set_and_read_back(self, stage: Stage) -> None:
+        wanted = {stage.uids[miner.hot]: share for miner, share in zip(stage.miners, (3.0, 1.0), strict=True)}
+        weights = {str(uid): share for uid, share in wanted.items()}
+        stage.client.do("set_weights", stage.validator, netuid=stage.netuid, weights=weights).expect()
+        row = stage.client.weights(stage.netuid)[stage.uids[stage.validator.hot]]
+        assert row == pytest.approx({uid: share / 4 for uid, share in wanted.items()}, abs=1e-4)
+
+    def test_weights_too_soon_are_refused_by_name(self, stage: Stage) -> None:
+        args = {"netuid": stage.netuid, "dests": [0], "weights": [1], "version_key": 0}
+        outcome = stage.client.call("SubtensorModule", "set_weights", args, stage.validator, hot=True)
+        assert not outcome.ok
+        assert outcome.error in ("RateLimitExceeded", "SettingWeightsTooFast"), outcome
+
+    def test_a_stranger_cannot_set_weights(self, stage: Stage) -> None:
+        args = {"netuid": stage.netuid, "dests": [0], "weights": [1], "version_key": 0}
+        stranger = Actor(stage.miners[0].cold_uri, f"//{stage.token}-stranger")
+        outcome = stage.client.call("SubtensorModule", "set_weights", args, stranger, hot=True)
+        assert not outcome.ok
+        assert outcome.error == "HotKeyNotRegisteredInSubNet", outcome
+
+    def test_epochs_pay_incentive_dividends_and_emission(self, stage: Stage) -> None:
+        validator, (first, second) = stage.uids[stage.validator.hot], [stage.uids[m.hot] for m in stage.miners]
+        before = stage.client.stake(stage.miners[0].cold, stage.miners[0].hot, stage.netuid)
+        stage.until("incentive", lambda: stage.item("Incentive", stage.netuid)[first] > 0)
+        stage.next_epoch()
+        rows = stage.client.neurons(stage.netuid)
+        assert rows[first].incentive == pytest.approx(0.75, abs=0.01)
+        assert rows[second].incentive == pytest.approx(0.25, abs=0.01)
+        assert rows[validator].dividends > 0.9
+        assert rows[first].emission > rows[second].emission > 0
+        assert rows[validator].emission > 0
+        assert stage.client.stake(stage.miners[0].cold, stage.miners[0].hot, stage.netuid) > before
+
+    def test_identities_are_published(self, stage: Stage) -> None:
+        stage.client.do("set_identity", stage.validator, name="Touch Stone", url="https://example.org").expect()
+        assert stage.client.identity(stage.validator.cold) == "Touch Stone"
+        stage.client.do("set_subnet_identity", stage.owner, netuid=stage.netuid, subnet_name="whetstone").expect()
+        assert stage.item("SubnetIdentitiesV3", stage.netuid)["subnet_name"] == "whetstone"
+
+    def test_a_commitment_is_set_and_read(self, stage: Stage) -> None:
+        info = {"fields": [[{"Raw11": "0x" + b"artifact:42".hex()}]]}
+        args = {"netuid": stage.netuid, "info": info}
+        stage.client.call("Commitments", "set_commitment", args, stage.miners[0], hot=True).expect()
+        assert stage.client.commitment(stage.netuid, stage.miners[0].hot) == "artifact:42"
+
+    def test_a_take_is_lowered(self, stage: Stage) -> None:
+        stage.client.do("set_take", stage.validator, take=0.1).expect()
+        assert stage.client.take(stage.validator.hot) == pytest.approx(0.1, abs=0.001)
+
+    def test_a_child_hotkey_takes_over_after_the_cooldown(self, stage: Stage) -> None:
+        child = stage.miners[1].hot
+        stage.client.do("set_children", stage.validator, netuid=stage.netuid, children=[[0.5, child]]).expect()
+        stage.until("the child", lambda: stage.client.children(stage.netuid, stage.validator.hot))
+        assert stage.client.children(stage.netuid, stage.validator.hot) == [child]
+
+    def test_weights_are_committed_and_revealed(self, stage: Stage) -> None:
+        stage.sudo("sudo_set_weights_set_rate_limit", netuid=stage.netuid, weights_set_rate_limit=0)
+        stage.sudo("sudo_set_commit_reveal_weights_enabled", netuid=stage.netuid, enabled=True)
+        uid, target, salt = stage.uids[stage.validator.hot], stage.uids[stage.miners[1].hot], [7, 11]
+        account = bytes(stage.validator.hotkey.public_key)
+        digest = commit_hash(account, stage.netuid, [target], [65535], salt, 0)
+        stage.next_epoch()  # so that commit and early reveal fall into one epoch
+        args = {"netuid": stage.netuid, "commit_hash": "0x" + digest.hex()}
+        stage.client.call("SubtensorModule", "commit_weights", args, stage.validator, hot=True).expect()
+        reveal = {"netuid": stage.netuid, "uids": [target], "weights": [65535], "salt": salt}
+        stage.next_epoch()
+        stage.client.do("reveal_weights", stage.validator, **reveal).expect()
+        assert stage.client.weights(stage.netuid)[uid] == {target: 1.0}
+
+    def test_a_reveal_without_commit_is_refused(self, stage: Stage) -> None:
+        args = {"netuid": stage.netuid, "uids": [0], "values": [1], "salt": [1], "version_key": 0}
+        outcome = stage.client.call("SubtensorModule", "reveal_weights", args, stage.validator, hot=True)
+        assert (outcome.ok, outcome.error) == (False, "NoWeightsCommitFound")
+
+    def test_everything_is_unstaked(self, stage: Stage) -> None:
+        validator = stage.validator
+        before = stage.client.balance(validator.cold)
+        stage.client.do("unstake_all", validator, hotkey_ss58=validator.hot).expect()
+        assert stage.client.balance(validator.cold) > before
+        assert stage.client.stake(validator.cold, validator.hot, 0) == 0

@@ -1,0 +1,164 @@
+"""Takes and children: who may change them, when they come into force, what both sides of an edge hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from localnet.errors import InvalidTransaction
+from localnet.rules.fixed import U64_MAX
+from localnet.runtime.subtensor import children, delegation, staking
+from tests.support.market import ALICE, BOB, BOB_HOT, CHARLIE, HOT, TAO, Market, fresh
+
+A, B, C = (bytes(31) + bytes((n,)) for n in (11, 12, 13))
+
+
+@pytest.fixture
+def m() -> Market:
+    return fresh()
+
+
+# -- takes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_take_falls_freely_and_rises_seldom(m: Market) -> None:
+    m.p.Delegates[BOB_HOT] = 11_796
+    m.call(BOB, "decrease_take", hotkey=BOB_HOT, take=5_000)
+    assert m.last("TakeDecreased") == (BOB, BOB_HOT, 5_000)
+    m.call(BOB, "decrease_take", hotkey=BOB_HOT, take=4_000)
+    raise_it = {"hotkey": BOB_HOT, "take": 6_000}
+    assert m.refusal(BOB, "increase_take", **raise_it) == "DelegateTxRateLimitExceeded"
+    m.at(m.rt.number + 216_000)
+    assert m.refusal(BOB, "increase_take", **raise_it) == "DelegateTxRateLimitExceeded"
+    m.at(m.rt.number + 1)
+    m.call(BOB, "increase_take", **raise_it)
+    assert m.p.Delegates[BOB_HOT] == 6_000
+
+
+@pytest.mark.parametrize(
+    "who, function, take, error, code",
+    [
+        (ALICE, "increase_take", 1, "NonAssociatedColdKey", 25),
+        (BOB, "increase_take", 5_000, "DelegateTakeTooLow", 26),
+        (BOB, "increase_take", 11_797, "DelegateTakeTooHigh", 27),
+        (BOB, "decrease_take", 5_000, "DelegateTakeTooLow", 26),
+        (BOB, "decrease_take", 99, "DelegateTakeTooLow", 26),
+    ],
+)
+def test_wrong_takes_are_refused_by_pool_and_chain(
+    m: Market, who: bytes, function: str, take: int, error: str, code: int
+) -> None:
+    m.p.Delegates[BOB_HOT] = 5_000
+    m.p.MinDelegateTake.put(100)
+    arguments = {"hotkey": BOB_HOT, "take": take}
+    assert m.refusal(who, function, **arguments) == error
+    with pytest.raises(InvalidTransaction) as refused:
+        delegation.check_in_pool(m.p, who, function, arguments)
+    assert refused.value.reason == ("Custom", code)
+
+
+def test_a_hotkey_without_an_owner_has_no_take(m: Market) -> None:
+    assert m.refusal(BOB, "increase_take", hotkey=A, take=1) == "HotKeyAccountNotExists"
+
+
+def test_a_childs_take_has_bounds_and_its_rises_a_rate_limit(m: Market) -> None:
+    def take(value: int) -> dict[str, Any]:
+        return {"hotkey": BOB_HOT, "netuid": m.net, "take": value}
+
+    assert m.refusal(ALICE, "set_childkey_take", **take(1)) == "NonAssociatedColdKey"
+    assert m.refusal(BOB, "set_childkey_take", **take(11_797)) == "InvalidChildkeyTake"
+    m.call(BOB, "set_childkey_take", **take(1_000))
+    assert m.last("ChildKeyTakeSet") == (BOB_HOT, 1_000)
+    assert m.refusal(BOB, "set_childkey_take", **take(1_001)) == "TxChildkeyTakeRateLimitExceeded"
+    m.call(BOB, "set_childkey_take", **take(900))
+    m.at(m.rt.number + 5)
+    m.call(BOB, "set_childkey_take", **take(1_001))
+    m.root("AdminUtils", "sudo_set_min_childkey_take_per_subnet", netuid=m.net, take=2_000)
+    assert delegation.childkey_take(m.p, BOB_HOT, m.net) == 2_000
+    assert m.refusal(BOB, "set_childkey_take", **take(1_999)) == "InvalidChildkeyTake"
+
+
+# -- children ---------------------------------------------------------------------------------------------------------
+
+
+def put(m: Market, edges: list[tuple[int, bytes]], netuid: int | None = None) -> dict[str, Any]:
+    return {"hotkey": BOB_HOT, "netuid": m.net if netuid is None else netuid, "children": edges}
+
+
+def test_children_wait_for_the_cooldown_and_then_hold_on_both_sides(m: Market) -> None:
+    edges = [(U64_MAX // 2, B), (U64_MAX // 4, A)]
+    due = m.rt.number + m.p.PendingChildKeyCooldown.get()
+    m.call(BOB, "set_children", **put(m, edges))
+    assert m.last("SetChildrenScheduled") == (BOB_HOT, m.net, due, edges)
+    m.at(due)
+    children.apply_pending(m.p, m.net)
+    assert m.p.ChildKeys[BOB_HOT, m.net] == []
+    m.at(due + 1)
+    children.apply_pending(m.p, m.net)
+    assert m.p.ChildKeys[BOB_HOT, m.net] == [(U64_MAX // 4, A), (U64_MAX // 2, B)]
+    assert m.p.ParentKeys[A, m.net] == [(U64_MAX // 4, BOB_HOT)]
+    assert m.last("SetChildren") == (BOB_HOT, m.net, edges)
+    assert (m.net, BOB_HOT) not in m.p.PendingChildKeys
+
+
+def test_changing_children_updates_adds_and_removes_parents(m: Market) -> None:
+    m.p.SubtokenEnabled[m.net] = False  # not started: applied at once
+    m.call(BOB, "set_children", **put(m, [(100, A), (200, B)]))
+    m.at(m.rt.number + 150)
+    m.call(BOB, "set_children", **put(m, [(300, B), (400, C)]))
+    assert m.p.ParentKeys[A, m.net] == [] and (A, m.net) not in m.p.ParentKeys
+    assert m.p.ParentKeys[B, m.net] == [(300, BOB_HOT)]
+    assert m.p.ParentKeys[C, m.net] == [(400, BOB_HOT)]
+    m.at(m.rt.number + 150)
+    m.call(BOB, "set_children", **put(m, []))
+    assert (BOB_HOT, m.net) not in m.p.ChildKeys and (C, m.net) not in m.p.ParentKeys
+
+
+@pytest.mark.parametrize(
+    "edges, error",
+    [
+        ([(1, A), (2, A)], "DuplicateChild"),
+        ([(1, BOB_HOT)], "InvalidChild"),
+        ([(1, bytes(31) + bytes((n,))) for n in range(20, 26)], "TooManyChildren"),
+        ([(U64_MAX, A), (1, B)], "ProportionOverflow"),
+        ([(1, HOT)], "ChildParentInconsistency"),
+    ],
+)
+def test_children_that_make_no_sense(m: Market, edges: list[tuple[int, bytes]], error: str) -> None:
+    m.p.ParentKeys[BOB_HOT, m.net] = [(1, HOT)]
+    assert m.refusal(BOB, "set_children", **put(m, edges)) == error
+
+
+def test_who_may_set_children_and_how_often(m: Market) -> None:
+    assert m.refusal(BOB, "set_children", **put(m, [], netuid=0)) == "RegistrationNotPermittedOnRootSubnet"
+    assert m.refusal(BOB, "set_children", **put(m, [], netuid=99)) == "SubnetNotExists"
+    assert m.refusal(CHARLIE, "set_children", **put(m, [])) == "NonAssociatedColdKey"
+    m.p.StakeThreshold.put(TAO)
+    assert m.refusal(BOB, "set_children", **put(m, [(1, A)])) == "NotEnoughStakeToSetChildkeys"
+    m.call(BOB, "set_children", **put(m, []))
+    m.at(m.rt.number + 149)
+    assert m.refusal(BOB, "set_children", **put(m, [])) == "TxRateLimitExceeded"
+    m.at(m.rt.number + 1)
+    m.call(BOB, "set_children", **put(m, []))
+
+
+def test_losing_the_stake_cancels_pending_children(m: Market) -> None:
+    m.call(BOB, "add_stake", hotkey=BOB_HOT, netuid=m.net, amount_staked=10 * TAO)
+    m.p.StakeThreshold.put(5 * TAO)
+    m.call(BOB, "set_children", **put(m, [(1, A)]))
+    m.call(BOB, "unstake_all", hotkey=BOB_HOT)
+    assert (m.net, BOB_HOT) in m.p.PendingChildKeys  # as on chain: only remove_stake looks
+    m.call(BOB, "add_stake", hotkey=BOB_HOT, netuid=m.net, amount_staked=10 * TAO)
+    m.call(BOB, "remove_stake", hotkey=BOB_HOT, netuid=m.net, amount_unstaked=10**18)
+    assert (m.net, BOB_HOT) not in m.p.PendingChildKeys
+
+
+def test_stake_weight_follows_the_edges(m: Market) -> None:
+    staking.increase_stake(m.p, BOB_HOT, BOB, m.net, 1_000_000)
+    staking.increase_stake(m.p, HOT, ALICE, m.net, 500_000)
+    m.p.SubtokenEnabled[m.net] = False
+    m.call(BOB, "set_children", **put(m, [(U64_MAX, HOT)]))
+    (own, own_alpha, _), (other, other_alpha, _) = staking.inherited_weights(m.p, m.net, [BOB_HOT, HOT])
+    assert (own_alpha, other_alpha) == (0, 1_500_000)
+    assert (own, other >> 64) == (0, 1_500_000)

@@ -1,0 +1,196 @@
+"""Creating, starting, naming and scheduling subnets."""
+
+from __future__ import annotations
+
+import pytest
+
+from localnet.errors import DispatchError
+from localnet.rules.fixed import ONE32
+from localnet.runtime.profile import MAINNET
+from localnet.runtime.subtensor import networks, staking
+from tests.support.spec_chain import TAO, Chain, key
+
+HOT = key("hot")
+
+
+def test_a_subnet_costs_the_lock_and_opens_with_it_as_pool(chain: Chain) -> None:
+    before = chain.rt.balances.free(key("Alice"))
+    netuid = chain.subnet(started=False)
+    p = chain.p
+    assert netuid == 2 and p.TotalNetworks.get() == 3
+    assert before - chain.rt.balances.free(key("Alice")) == 1_000 * TAO
+    assert chain.rt.balances.free(staking.subnet_account(p, netuid)) == 1_000 * TAO
+    assert (p.SubnetTAO[netuid], p.SubnetLocked[netuid], p.TotalStake.get()) == (1_000 * TAO,) * 3
+    assert p.SubnetAlphaIn[netuid] == 1_000 * TAO  # the median price of the only other subnet is 1
+    assert p.RAORecycledForRegistration[netuid] == 0
+    assert (p.SubnetOwner[netuid], p.Keys[netuid, 0]) == (key("Alice"), key("owner_hot"))
+    assert ("SubtensorModule.NetworkAdded", (2, 1)) in chain.events()
+
+
+def test_a_new_subnet_starts_from_its_own_defaults_not_the_metadata_s(chain: Chain) -> None:
+    chain.do("Alice", "register_network", hotkey=HOT)
+    p = chain.p
+    assert (p.MinAllowedWeights[2], p.MaxAllowedValidators[2], p.ImmunityPeriod[2]) == (1, 64, 5_000)
+    assert p.Yuma3On[2] and p.Burn[2] == TAO and not p.SubnetEmissionEnabled[2] and not p.SubtokenEnabled[2]
+    assert p.TokenSymbol[2].decode() == "β"
+
+
+def test_the_next_subnet_costs_twice_and_gets_cheaper_with_every_block(chain: Chain) -> None:
+    chain.do("Alice", "register_network", hotkey=HOT)
+    assert networks.lock_cost(chain.p) == 2_000 * TAO
+    chain.next(10)
+    assert networks.lock_cost(chain.p) == 2_000 * TAO - 10 * (1_000 * TAO // 100_800)
+
+
+def test_the_pool_of_a_later_subnet_follows_the_median_price(chain: Chain) -> None:
+    chain.subnet()
+    chain.stake(2, "owner_hot", 500 * TAO)
+    price = staking.spot_price(chain.p, 2)
+    assert price > 2 << 64  # about 2.25 TAO per alpha; subnet 1 is at 1
+    chain.do("Bob", "register_network", hotkey=key("bob_hot"))
+    median = (price + (1 << 64)) // 2
+    assert chain.p.SubnetAlphaIn[3] == (chain.p.SubnetTAO[3] << 64) // median
+
+
+def test_creation_is_refused_in_the_chain_s_order(chain: Chain) -> None:
+    p = chain.p
+    chain.do("Bob", "try_associate_hotkey", hotkey=HOT)
+    chain.fails("NonAssociatedColdKey", "Alice", "register_network", hotkey=HOT)
+    chain.fails("CannotUseSystemAccount", "Alice", "register_network", hotkey=staking.subnet_account(p, 1))
+    chain.fails("CannotAffordLockCost", "Nobody", "register_network", hotkey=key("other"))
+    p.NetworkRegistrationStartBlock.put(100)
+    chain.fails("SubNetRegistrationDisabled", "Alice", "register_network", hotkey=key("other"))
+    p.NetworkRegistrationStartBlock.put(0)
+    p.SubnetLimit.put(1)
+    chain.fails("SubnetLimitReached", "Alice", "register_network", hotkey=key("other"))
+
+
+def test_making_room_for_a_subnet_is_refused_by_name(chain: Chain) -> None:
+    chain.p.SubnetLimit.put(1)
+    chain.p.NetworkImmunityPeriod.put(0)
+    assert networks.subnet_to_prune(chain.p) == 1
+    with pytest.raises(DispatchError, match="NotImplemented: dismantling"):
+        chain.do("Alice", "register_network", hotkey=HOT)
+
+
+def test_mainnet_lets_one_subnet_through_in_7200_blocks_and_the_pool_says_so_first() -> None:
+    chain = Chain(MAINNET)
+    chain.do("Alice", "register_network", hotkey=HOT)
+    chain.refused(6, "Bob", "register_network", hotkey=key("bob_hot"))
+    chain.fails("NetworkTxRateLimitExceeded", "Bob", "register_network", hotkey=key("bob_hot"))
+    chain.p.LastRateLimitedBlock["NetworkLastRegistered"] = 1
+    chain.rt.system.Number.put(7_201)
+    chain.accepted("Bob", "register_network", hotkey=key("bob_hot"))
+
+
+def test_identity_can_come_with_the_subnet_and_is_checked(chain: Chain) -> None:
+    fields = ("github_repo", "subnet_contact", "subnet_url", "discord", "description", "logo_url", "additional")
+    identity = {"subnet_name": b"touch", **dict.fromkeys(fields, b"")}
+    chain.fails("InvalidIdentity", "Alice", "register_network_with_identity", hotkey=HOT,
+                identity={**identity, "discord": b"x" * 257})  # fmt: skip
+    chain.do("Alice", "register_network_with_identity", hotkey=HOT, identity=identity)
+    stored = chain.p.SubnetIdentitiesV3[2]
+    assert stored is not None and stored["subnet_name"] == b"touch"
+    arguments = {**identity, "subnet_name": b"stone", "netuid": 2}
+    chain.fails("NotSubnetOwner", "Bob", "set_subnet_identity", **arguments)
+    chain.do("Alice", "set_subnet_identity", **arguments)
+    assert chain.events("SubtensorModule.SubnetIdentitySet")[-1][1] == 2
+
+
+def test_start_call_needs_the_owner_once_and_the_delay(chain: Chain) -> None:
+    netuid = chain.subnet(started=False)
+    chain.fails("SubnetNotExists", "Alice", "start_call", netuid=9)
+    chain.fails("BadOrigin", "Bob", "start_call", netuid=netuid)
+    chain.p.StartCallDelay.put(5)
+    chain.fails("NeedWaitingMoreBlocksToStarCall", "Alice", "start_call", netuid=netuid)
+    chain.next(5)
+    chain.do("Alice", "start_call", netuid=netuid)
+    assert chain.p.FirstEmissionBlockNumber[netuid] == chain.block + 1 and chain.p.SubtokenEnabled[netuid]
+    chain.fails("FirstEmissionBlockNumberAlreadySet", "Alice", "start_call", netuid=netuid)
+
+
+def test_coldkey_identity_needs_a_registered_hotkey(chain: Chain) -> None:
+    names = ("url", "github_repo", "image", "discord", "description", "additional")
+    identity = {"name": b"alice", **dict.fromkeys(names, b"")}
+    chain.fails("HotKeyNotRegisteredInNetwork", "Alice", "set_identity", **identity)
+    chain.subnet()
+    chain.fails("InvalidIdentity", "Alice", "set_identity", **{**identity, "name": b"x" * 257})
+    chain.do("Alice", "set_identity", **identity)
+    assert chain.p.IdentitiesV2[key("Alice")] == identity
+
+
+def test_symbols_are_unique_and_from_the_list(chain: Chain) -> None:
+    netuid = chain.subnet()
+    chain.fails("BadOrigin", "Bob", "update_symbol", netuid=netuid, symbol="γ".encode())
+    chain.fails("SymbolDoesNotExist", "Alice", "update_symbol", netuid=netuid, symbol=b"XYZ")
+    chain.fails("SymbolAlreadyInUse", "Alice", "update_symbol", netuid=netuid, symbol="α".encode())
+    chain.do("Alice", "update_symbol", netuid=netuid, symbol="γ".encode())
+    chain.do("Alice", "register_network", hotkey=HOT)
+    assert chain.p.TokenSymbol[3].decode() == "β"  # its own was taken, the first free one steps in
+
+
+def test_dissolving_is_refused_by_name(chain: Chain) -> None:
+    netuid = chain.subnet()
+    with pytest.raises(DispatchError, match="NotImplemented: dissolving"):
+        chain.root("root_dissolve_network", "SubtensorModule", netuid=netuid)
+    chain.fails("BadOrigin", "Alice", "root_dissolve_network", netuid=netuid)
+
+
+def test_root_validators_become_parents_of_a_new_subnet_s_owner(chain: Chain) -> None:
+    chain.do("Bob", "root_register", hotkey=key("root_validator"))
+    chain.next()
+    chain.do("Charlie", "root_register", hotkey=key("shy_validator"))
+    chain.do("Charlie", "set_auto_parent_delegation_enabled", hotkey=key("shy_validator"), enabled=False)
+    netuid = chain.subnet(started=False)
+    parents = [parent for _, parent in chain.p.ParentKeys[key("owner_hot"), netuid]]
+    assert parents == [key("root_validator")]
+
+
+class TestClock:
+    def test_epochs_come_every_tempo_and_start_staggered_by_netuid(self, chain: Chain) -> None:
+        chain.next_to(25)
+        netuid = chain.subnet()
+        assert chain.p.LastEpochBlock[netuid] == 25 - 2
+        chain.next_to(33)
+        assert (chain.p.LastEpochBlock[netuid], chain.p.SubnetEpochIndex[netuid]) == (33, 1)
+        chain.next_to(43)
+        assert (chain.p.LastEpochBlock[netuid], chain.p.SubnetEpochIndex[netuid]) == (43, 2)
+
+    def test_owner_sets_a_tempo_within_bounds_outside_the_window_and_not_too_often(self, chain: Chain) -> None:
+        netuid = chain.subnet()
+        chain.fails("TempoOutOfBounds", "Alice", "set_tempo", netuid=netuid, tempo=359)
+        chain.fails("AdminActionProhibitedDuringWeightsWindow", "Alice", "set_tempo", netuid=netuid, tempo=360)
+        chain.p.AdminFreezeWindow.put(0)
+        chain.next(3)
+        chain.do("Alice", "set_tempo", netuid=netuid, tempo=360)
+        assert (chain.p.Tempo[netuid], chain.p.LastEpochBlock[netuid]) == (360, chain.block)
+        chain.fails("TxRateLimitExceeded", "Alice", "set_tempo", netuid=netuid, tempo=400)
+
+    def test_a_triggered_epoch_fires_after_the_window(self, chain: Chain) -> None:
+        netuid = chain.subnet()
+        chain.fails("AutoEpochAlreadyImminent", "Alice", "trigger_epoch", netuid=netuid)
+        chain.p.Tempo[netuid] = 360
+        chain.p.CommitRevealWeightsEnabled[netuid] = True
+        chain.fails("DynamicTempoBlockedByCommitReveal", "Alice", "trigger_epoch", netuid=netuid)
+        chain.p.CommitRevealWeightsEnabled[netuid] = False
+        chain.do("Alice", "trigger_epoch", netuid=netuid)
+        fires = chain.block + 10
+        assert chain.p.PendingEpochAt[netuid] == fires
+        chain.fails("EpochTriggerAlreadyPending", "Alice", "trigger_epoch", netuid=netuid)
+        chain.next_to(fires)
+        assert (chain.p.LastEpochBlock[netuid], chain.p.PendingEpochAt[netuid]) == (fires, 0)
+
+    def test_activity_cutoff_factor_is_bounded(self, chain: Chain) -> None:
+        netuid = chain.subnet()
+        chain.fails("ActivityCutoffFactorMilliOutOfBounds", "Alice", "set_activity_cutoff_factor", netuid=netuid,
+                    factor_milli=999)  # fmt: skip
+        chain.root("set_activity_cutoff_factor", "SubtensorModule", netuid=netuid, factor_milli=2_000)
+        assert chain.p.ActivityCutoffFactorMilli[netuid] == 2_000
+
+
+def test_pruning_prefers_the_lowest_moving_price(chain: Chain) -> None:
+    chain.subnet()
+    chain.p.NetworkImmunityPeriod.put(0)
+    chain.p.SubnetMovingPrice[1] = {"bits": ONE32}
+    chain.p.SubnetMovingPrice[2] = {"bits": ONE32 // 2}
+    assert networks.subnet_to_prune(chain.p) == 2
