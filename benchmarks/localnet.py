@@ -41,7 +41,9 @@ NEURONS, VALIDATORS, TEMPO = 256, 64, 360
 
 
 def machine() -> dict[str, Any]:
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     return {"cpu": model or platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()}
 
 
@@ -282,7 +284,7 @@ async def run(parts: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help="which parts (default: all)")
+    parser.add_argument("parts", nargs="*", choices=list(PARTS), help="which parts (default: all)")
     asyncio.run(run(parser.parse_args().parts or list(PARTS)))
 
 

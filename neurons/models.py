@@ -20,9 +20,8 @@ def model_settings(settings: NeuronSettings) -> ModelSettings:
     from template.inference.sources import ModelSettings
 
     named = {"name": settings.model_name, "revision": settings.model_revision}
-    return ModelSettings(
-        source=settings.model_source, dtype=settings.dtype, **{key: value for key, value in named.items() if value}
-    )
+    given = {key: value for key, value in named.items() if value}
+    return ModelSettings(source=settings.model_source, dtype=settings.dtype, device=settings.device, **given)
 
 
 def load(settings: NeuronSettings) -> LoadedModel:

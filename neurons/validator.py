@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECRET_BYTES = 32
+IDLE_SECONDS = 3.0  # until the next look when there was nobody to ask
 KEEP_ROUNDS = 4096  # rounds whose answers stay in the ledger; scores and pools stay for ever
 
 
@@ -124,22 +125,26 @@ class Validator:
         while not stop.is_set():
             started = time.monotonic()
             try:
-                await until(stop, self.round())
+                asked = await until(stop, self.round())
             except ChainError as error:
                 log.warning("no round: %s", error)
-                await sleep_or_stop(stop, 2.0)
-                continue
-            await sleep_or_stop(stop, self.settings.round_seconds - (time.monotonic() - started))
+                asked = False
+            pause = self.settings.round_seconds if asked else min(self.settings.round_seconds, IDLE_SECONDS)
+            await sleep_or_stop(stop, pause - (time.monotonic() - started))
 
-    async def round(self) -> None:
-        """One round. Raises ChainError when the chain cannot be read; then nothing was asked."""
+    async def round(self) -> bool:
+        """One round; False when nobody could be asked. Raises ChainError when the chain cannot be read."""
         graph = await self.watch.update()
+        me = graph.by_hotkey.get(self.hotkey.ss58)
+        if me is None or not me.validator_permit:
+            self._say_once(f"block {graph.block}: no validator permit, so miners would refuse: waiting for an epoch")
+            return False
         last = await asyncio.to_thread(self.ledger.last_round, MECHANISM)
         number = 0 if last is None else last + 1
         plan = await asyncio.to_thread(self.plan, graph, number)
         if not plan:
-            log.info("block %d: nobody serves an axon on subnet %d yet", graph.block, graph.netuid)
-            return
+            self._say_once(f"block {graph.block}: nobody serves an axon on subnet {graph.netuid} yet")
+            return False
         started = time.monotonic()
         answers = await ask_all(
             self.client, plan, deadline=self.settings.deadline, concurrency=self.settings.concurrency
@@ -151,6 +156,7 @@ class Validator:
         self.tell(graph, number, answers, judged)
         if self.settings.set_weights:
             await self.weights(graph, scoring.weights(states, number))
+        return True
 
     def plan(self, graph: Metagraph, number: int) -> dict[Target, Challenge]:
         """A challenge for every neuron that serves an axon, recorded before it is sent. Blocking.
@@ -226,6 +232,12 @@ class Validator:
             return
         self.metrics.weights(outcome)
         self._say_weights(outcome)
+
+    def _say_once(self, sentence: str) -> None:
+        """Log what keeps a round from starting, but not every time: the words after the block are what counts."""
+        if sentence.partition(": ")[2] != self._said:
+            log.info("%s", sentence)
+        self._said = sentence.partition(": ")[2]
 
     def _say_weights(self, outcome: WeightsOutcome) -> None:
         if outcome.ok:

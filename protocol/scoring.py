@@ -49,7 +49,7 @@ class Observation:
 
     @property
     def service(self) -> tuple[float, float] | None:
-        """(seconds to the first token, tokens per second) of an accepted answer, both positive and finite; else None."""
+        """(seconds to the first token, tokens per second) of an accepted answer, positive and finite; else None."""
         if self.outcome is not Outcome.ACCEPT or self.first_token_s is None or self.tokens_per_s is None:
             return None
         sound = 0.0 < self.first_token_s < float("inf") and 0.0 < self.tokens_per_s < float("inf")

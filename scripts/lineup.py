@@ -19,12 +19,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the dishonest answers are shared with the tests
 
 from neurons import models
-from neurons.miner import serve_model, start
+from neurons.miner import Offer, serve_model, start
 from neurons.runtime import in_thread
 from protocol.inference import GenerateChunk, GenerateRequest, GenerateResponse, Timings
 from protocol.synapse import Message
@@ -33,10 +32,7 @@ from template.ops import Ops
 from template.server import Caller, StreamHandler
 from template.settings import MinerSettings
 
-if TYPE_CHECKING:
-    from template.inference.engine import ContinuousBatchingEngine
-
-SLOW_SECONDS_PER_TOKEN = 0.08  # a third to a half of what one core of the machines we measured on gives
+SLOW_SECONDS_PER_TOKEN = 0.2  # 32 tokens take 6.4 s or more; the fast miner needs 2 to 4 s on two busy cores
 LATE_SECONDS = 60.0  # beyond every deadline of the main job
 NO_TIMINGS = Timings(queue_ms=0.0, first_token_ms=0.0, total_ms=0.0)
 # "The capital of France is Paris.", over and over, in tokens of SmolLM2.
@@ -76,21 +72,14 @@ async def slowed(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> AsyncIter
 
 @asynccontextmanager
 async def layer_skip(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> AsyncIterator[StreamHandler]:
-    from template.inference.engine import EngineSettings
+    from template.inference.engine import ContinuousBatchingEngine, EngineSettings
     from template.inference.service import GenerateService
     from tests.adversary import cheats
 
     loaded = await in_thread(lambda: models.load(settings))
     damaged = cheats.skip_layer(loaded)
-    engine_settings = EngineSettings(threads=models.thread_count(settings))
-    async with _engine(damaged, engine_settings) as engine:
+    async with ContinuousBatchingEngine(damaged, EngineSettings(threads=models.thread_count(settings))) as engine:
         yield GenerateService(engine, loaded.identity, hotkey.ss58)
-
-
-def _engine(loaded: object, settings: object) -> ContinuousBatchingEngine:
-    from template.inference.engine import ContinuousBatchingEngine
-
-    return ContinuousBatchingEngine(loaded, settings)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -127,8 +116,8 @@ def main() -> None:
     app()
 
 
-def _start(offer: object, settings: MinerSettings) -> int:
-    return start(settings, offer)  # type: ignore[arg-type]
+def _start(offer: Offer, settings: MinerSettings) -> int:
+    return start(settings, offer)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,6 @@ from template.errors import TemplateError
 REPO = Path(__file__).resolve().parent.parent
 PATIENCE = 900.0  # seconds without a new paid epoch after which the run counts as failed
 REFRESH = 1.0  # seconds between two looks at the chain
-NICENESS = 5  # of the neurons, so that the chain keeps its pace on a small machine
 
 
 class JobFailed(TemplateError):
@@ -59,9 +58,7 @@ class Options:
 def main(
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this many paid epochs.")] = None,
     report: Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget chain, wallets and scores of earlier runs.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget chain, wallets and scores of earlier runs.")] = False,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="With --epochs: report, then go on until Ctrl-C.")
     ] = False,
@@ -182,11 +179,11 @@ class Job:
         command += ["--threads", str(_threads()), "--metagraph-refresh", "3"]
         if part.program == "validator":
             # Short answers: 32 tokens show a skipped layer, and two cores carry five models here.
-            command += ["--round-seconds", "10", "--deadline", "12", "--min-tokens", "32", "--max-tokens", "32"]
+            command += ["--round-seconds", "10", "--deadline", "20", "--min-tokens", "32", "--max-tokens", "32"]
             command += ["--prompts", "short"]
         else:
             command += ["--host", "127.0.0.2" if sys.platform == "linux" else "0.0.0.0", "--port", "0"]
-        self.house.start(part.name, command, nice=NICENESS)
+        self.house.start(part.name, command)
 
     async def _watch(self, watcher: Watcher) -> int:
         reported: int | None = None

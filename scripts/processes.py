@@ -76,7 +76,7 @@ class Household:
                 self._guard.stdin.close()
             self._guard.wait(GRACE + 5)
 
-    def start(self, name: str, command: Sequence[str], *, nice: int = 0, env: Mapping[str, str] | None = None) -> Child:
+    def start(self, name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Child:
         """Start a child; its output goes to <logs>/<name>.log, the run before to <name>.log.old."""
         log = self.logs / f"{name}.log"
         if log.exists():
@@ -91,9 +91,6 @@ class Household:
                 start_new_session=True,
             )
         self._tell_guard("+", process.pid)
-        if nice:
-            with contextlib.suppress(PermissionError, ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, nice)
         self.children[name] = child = Child(name, process, log)
         return child
 

@@ -19,20 +19,21 @@ from typing import Any
 from lineup import Part
 from processes import Household
 
-from template.chain import Chain, ChainError
+from template.chain import Chain
 from template.errors import TemplateError
 from template.keys import Hotkey, create_wallet
 from template.operations import Operator
 
 BLOCK_SECONDS = 0.25  # the chain's own constant; SDK clients read it from the metadata
-TEMPO = 200  # blocks: an epoch every 50 s, enough for four or five rounds of challenges
+TEMPO = 240  # blocks: an epoch every minute, enough for three rounds of challenges on a busy machine
 USUAL_PORT = 9944
 OWNER = "owner"
 OWNER_TAO = 3_000.0  # the lock cost of a subnet is 1,000
 MINER_TAO = 20.0  # registration costs 1 and rises with every registration
 POOL_SHARE = 0.02  # of a validator's root stake that also buys the subnet's own token
+FIRST_TEMPO = 24  # blocks: until the first epoch has given the validators their permits; miners serve nobody else
 HYPERPARAMETERS = {
-    "tempo": TEMPO,
+    "tempo": FIRST_TEMPO,
     "weights_rate_limit": 40,  # blocks: a validator may set weights every 10 s
     "serving_rate_limit": 4,  # a restarted miner publishes its new port at once
     "immunity_period": 100,
@@ -88,7 +89,24 @@ class Stage:
             await alice.admin("sudo_set_subtoken_enabled", {"netuid": 0, "subtoken_enabled": True})
         for part in lineup:
             await self._join(alice, part, wallets[part.name], netuid, amounts[part.name])
+        validators = [self.addresses[part.name] for part in lineup if part.program == "validator"]
+        await self._permits(alice, netuid, validators)
         return netuid
+
+    async def _permits(self, alice: Operator, netuid: int, validators: Sequence[str]) -> None:
+        """Wait for the epoch that gives permits, then let epochs come at the pace of the demonstration."""
+        assert self.chain is not None
+        deadline = time.monotonic() + 60
+        while True:
+            graph = await self.chain.metagraph(netuid)
+            if all(graph.by_hotkey[hotkey].validator_permit for hotkey in validators):
+                break
+            if time.monotonic() > deadline:
+                raise StageError("the validators got no permit in a minute", remedy="start anew with --fresh")
+            await asyncio.sleep(BLOCK_SECONDS)
+        if graph.tempo != TEMPO:
+            await alice.tune(netuid, {"tempo": TEMPO})
+            self.say(f"the validators have permits; from now on an epoch every {TEMPO * BLOCK_SECONDS:.0f} s")
 
     def _wallet(self, name: str) -> Any:
         wallet = create_wallet(name, path=self.home / "operator", password=False)
@@ -115,7 +133,7 @@ class Stage:
         await alice.admin("sudo_set_admin_freeze_window", {"window": 0})
         await alice.tune(netuid, HYPERPARAMETERS)
         record.write_text(json.dumps({"netuid": netuid, "genesis": genesis}))
-        self.say(f"subnet {netuid} registered and activated; an epoch every {TEMPO * BLOCK_SECONDS:.0f} s")
+        self.say(f"subnet {netuid} registered and activated")
         return netuid
 
     async def _join(self, alice: Operator, part: Part, wallet: Any, netuid: int, tao: float) -> None:
@@ -142,6 +160,3 @@ def _port() -> int:
         except OSError:
             return 0
     return USUAL_PORT
-
-
-__all__ = ["BLOCK_SECONDS", "ChainError", "Stage", "StageError"]

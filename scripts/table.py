@@ -5,12 +5,19 @@ from __future__ import annotations
 import sys
 import time
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from watch import Row
 
-_WIDTH_WITHOUT_TERMINAL = 150
+_WIDTH_WITHOUT_TERMINAL = 168
+
+
+# Column -> least width. ok, bad, none: answers accepted, rejected, not given; alpha: earned in this run.
+_NUMBERS = {
+    "stake": 6, "ok": 3, "bad": 3, "none": 4, "score": 5, "weight": 6, "incentive": 9, "dividends": 9, "alpha": 7,
+}  # fmt: skip
 
 
 class Display:
@@ -48,13 +55,13 @@ class Display:
 
 def table(rows: list[Row], title: str) -> Table:
     """uid, role, stake, verdicts (accepted / rejected / not answered), score, weight, incentive, emission, state."""
-    drawn = Table(title=title, title_justify="left", expand=False)
-    drawn.add_column("uid", justify="right")
-    drawn.add_column("neuron", no_wrap=True)
-    drawn.add_column("role", no_wrap=True)
-    for name in ("stake", "ok", "bad", "none", "score", "weight", "incentive", "dividends", "alpha"):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    drawn.add_column("last said", no_wrap=True, overflow="ellipsis", max_width=44)
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
+    drawn.add_column("uid", justify="right", no_wrap=True, min_width=3)
+    drawn.add_column("neuron", no_wrap=True, min_width=13)
+    drawn.add_column("role", no_wrap=True, min_width=15)
+    for name, width in _NUMBERS.items():
+        drawn.add_column(name, justify="right", no_wrap=True, min_width=width)
+    drawn.add_column("last said", no_wrap=True, overflow="ellipsis", min_width=8)  # gives way on a narrow terminal
     for row in rows:
         is_validator = row.part.program == "validator"
         style = "cyan" if is_validator else "green" if row.part.honest else "red"

@@ -25,6 +25,8 @@ from template.chain import Chain, ChainError
 from template.ledger import Ledger
 
 ALPHA = 10**9  # alpha-rao per alpha
+LEDGER_LOOKS = 3  # validators' ledgers are read at every third look: their rounds take seconds
+MEMORY_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Watcher:
     async def look(self, house: Household) -> list[Epoch]:
         """Read everything once; the epochs that are new. A chain that does not answer in time is looked at later."""
         self.states = {part.name: _state(house, part) for part in self.lineup}
-        if self._looks % 10 == 0:
+        if self._looks % MEMORY_LOOKS == 0:
             self.peak_memory = max(self.peak_memory, house.memory())
         self._looks += 1
         try:
@@ -102,12 +104,14 @@ class Watcher:
             if part.program == "validator":
                 uid = self.graph.by_hotkey[self.addresses[part.name]].uid
                 self.weights[part.name] = await self.chain.weights_of(self.netuid, uid)
-        self._read_ledgers()
+        if self._looks % LEDGER_LOOKS == 1:
+            self._read_ledgers()
         if self._index is None:
             self._index = index
         if index == self._index:
             return []
         self._index = index
+        self._read_ledgers()
         epoch = self._epoch(index, last, await self.chain.metagraph(self.netuid, last))
         self.epochs.append(epoch)
         return [epoch]

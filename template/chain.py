@@ -143,7 +143,7 @@ def is_local_network(network: str) -> bool:
 class Chain:
     """One connection to one network; safe to share between tasks of one event loop."""
 
-    def __init__(self, network: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, network: str, *, timeout: float = 12.0) -> None:
         self.network = network
         self.endpoint = endpoint_of(network)
         self.timeout = timeout
@@ -167,7 +167,7 @@ class Chain:
         client, self._client = self._client, None
         if client is not None:
             # A connection that is being given up may fail while closing; there is nothing left to do about it.
-            with contextlib.suppress(BittensorError, OSError, asyncio.TimeoutError):
+            with contextlib.suppress(BittensorError, OSError, AssertionError, asyncio.TimeoutError):
                 await asyncio.wait_for(client.close(), 5.0)
 
     async def wait_ready(self, *, on_wait: Callable[[str], None] | None = None, longest: float | None = None) -> int:
@@ -214,7 +214,8 @@ class Chain:
             await self._drop(client)
             remedy = "check the node, or raise --chain-timeout"
             raise ChainTimeout(f"{what}: no answer from {self.endpoint} in {limit:g} s", remedy=remedy) from None
-        except (RpcConnectionError, ConnectionNotReady, OSError) as error:
+        except (RpcConnectionError, ConnectionNotReady, OSError, AssertionError) as error:
+            # AssertionError: SDK 11.3 builds a ConnectionClosed that `websockets` refuses when a node says goodbye (1001).
             await self._drop(client)
             remedy = "start a chain (touchstone localnet) or check --network"
             raise ChainUnreachable(f"{what}: cannot reach {self.endpoint}: {error}", remedy=remedy) from None

@@ -8,9 +8,10 @@
 
 A request passes, in this order, and each step is cheaper than the one it protects: connections and rate by address;
 route; header form; policy for the claimed hotkey; size; body within its time; signature, freshness, receiver; replay;
-rate by hotkey; a free slot; the message's form; the handler within the synapse's time. What goes wrong becomes a
-`Refusal` with a stable code. Once the caller is known every answer is signed, refusals too; before that nothing is, so
-that strangers cannot make the hotkey sign. Replays are not signed for either: their sender is not their signer.
+rate by hotkey; a free slot; the message's form; the handler within the synapse's time. (Connections and bodies are in
+template/listener.py, signing and streaming in template/answers.py.) What goes wrong becomes a `Refusal` with a stable
+code. Once the caller is known every answer is signed, refusals too; before that nothing is, so that strangers cannot
+make the hotkey sign. Replays are not signed for either: their sender is not their signer.
 """
 
 from __future__ import annotations
@@ -22,23 +23,21 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, TypeVar
 
-from aiohttp import StreamReader, web
-from aiohttp.web_protocol import RequestHandler
-from multidict import CIMultiDictProxy
+from aiohttp import web
 from prometheus_client import Counter as Metric
 from prometheus_client import Gauge, Histogram
 
 from protocol import auth
 from protocol.errors import MalformedMessage, Refusal, RefusalCode, SynapseError
 from protocol.metagraph import Neuron
-from protocol.stream import Frame, Kind, RunningDigest
-from protocol.synapse import Message, RefusalBody, Synapse, decode, encode, parse_route, safe_text
-from template.keys import AUTH_HEADERS, HEADER_HOTKEY, SCHEME_OF, Hotkey, authenticate
+from protocol.synapse import Message, RefusalBody, Synapse, decode, encode, parse_route
+from template.answers import ResponseSigner, StreamSender, next_item
+from template.keys import HEADER_HOTKEY, SCHEME_OF, Hotkey, authenticate
 from template.limits import Limits, Policy, RateLimiter, ReplayStore, address_key
+from template.listener import BodyReader, HttpServer, auth_headers, cut_off, is_loopback
 from template.ops import PATHS as OPS_PATHS
 from template.ops import Ops
 
@@ -93,28 +92,27 @@ class SynapseServer:
     ) -> None:
         self.hotkey = hotkey
         self.policy = policy
-        self.limits = limits or Limits()
+        self.limits = limits = limits or Limits()
         self.host = host
         self.port = port
-        window = self.limits.max_age + self.limits.allowed_skew
+        window = limits.max_age + limits.allowed_skew
         # An empty store is falsy, hence `is None`.
-        self.replay = ReplayStore(retention=window, max_nonces=self.limits.max_nonces) if replay is None else replay
+        self.replay = ReplayStore(retention=window, max_nonces=limits.max_nonces) if replay is None else replay
         self.ops = ops or Ops()
         self._metrics = _Metrics(self.ops)
         self._handlers: dict[str, tuple[Synapse[Any, Any], Callable[..., Any]]] = {}
         self._versions: dict[str, list[int]] = {}
-        limits = self.limits
         self._address_rate = RateLimiter(limits.rate_per_address, limits.burst_per_address, limits.max_tracked)
         self._hotkey_rate = RateLimiter(limits.rate_per_hotkey, limits.burst_per_hotkey, limits.max_tracked)
         self._slots = asyncio.Semaphore(limits.concurrency)
         self._admitted: Counter[str] = Counter()  # requests in work or waiting, by hotkey
         self._in_work = 0
-        self._buffered = 0  # bytes reserved for bodies that have not arrived in full
+        self._bodies = BodyReader(limits)
+        self._signer = ResponseSigner(hotkey)
         self._stopping = False
         self._idle = asyncio.Event()
-        self._http: _HttpServer | None = None
+        self._http: HttpServer | None = None
         self._listener: asyncio.Server | None = None
-        self._headers = {"Content-Type": "application/json", **self._signer_headers()}
 
     # What is served
 
@@ -141,7 +139,7 @@ class SynapseServer:
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be bound."""
         limits = self.limits
-        self._http = _HttpServer(
+        self._http = HttpServer(
             self._serve,
             limits.max_connections,
             limits.max_connections_per_address,
@@ -210,12 +208,12 @@ class SynapseServer:
         request = attempt.request
         self._limit(self._address_rate, address_key(attempt.address), "requests from this address")
         if request.method == "GET" and request.raw_path in OPS_PATHS:
-            return self.ops.answer(request.raw_path, full=_is_loopback(attempt.address))
+            return self.ops.answer(request.raw_path, full=is_loopback(attempt.address))
         synapse, handler = self._route(request)
         attempt.synapse = synapse
-        headers = _auth_headers(request.headers)
+        headers = auth_headers(request.headers)
         neuron = self.policy.check(headers[HEADER_HOTKEY])
-        body = await self._read_body(request, synapse.max_request_bytes)
+        body = await self._bodies.read(request, synapse.max_request_bytes)
         attempt.caller = self._authenticate(attempt, headers, body, neuron)
         hotkey = attempt.caller.hotkey
         self._admit(hotkey)
@@ -227,7 +225,7 @@ class SynapseServer:
                 raise Refusal(RefusalCode.MALFORMED, str(error)) from None
             if synapse.streaming:
                 return await self._stream(attempt, synapse, handler(message, attempt.caller))
-            return await self._whole(attempt, synapse, handler(message, attempt.caller))
+            return await self._whole(attempt, synapse, lambda: handler(message, attempt.caller))
         finally:
             self._metrics.in_work.dec()
             self._release(hotkey)
@@ -241,29 +239,6 @@ class SynapseServer:
             versions = ", ".join(str(v) for v in sorted(self._versions[parsed[0]]))
             raise Refusal(RefusalCode.VERSION_MISMATCH, f"{parsed[0]} is served here in version {versions}")
         raise Refusal(RefusalCode.UNKNOWN_ROUTE, "nothing is served at this method and path")
-
-    async def _read_body(self, request: web.BaseRequest, limit: int) -> bytes:
-        length = request.content_length
-        if length is not None and length > limit:
-            raise Refusal(RefusalCode.TOO_LARGE, f"the body is above the limit of {limit} bytes")
-        content = request.content
-        if content.is_eof():  # the whole body came with the headers
-            body = content.read_nowait(-1)
-            if len(body) > limit:
-                raise Refusal(RefusalCode.TOO_LARGE, f"the body is above the limit of {limit} bytes")
-            return body
-        reserved = limit if length is None else length
-        if self._buffered + reserved > self.limits.max_buffered_bytes:
-            raise Refusal(RefusalCode.BUSY, "too many bodies are being received", retry_after=1.0)
-        self._buffered += reserved
-        try:
-            return await asyncio.wait_for(_collect(content, limit), self.limits.body_timeout)
-        except asyncio.TimeoutError:
-            raise Refusal(RefusalCode.TIMEOUT, "the body did not arrive in time") from None
-        except web.RequestPayloadError:
-            raise Refusal(RefusalCode.MALFORMED, "the body breaks HTTP") from None
-        finally:
-            self._buffered -= reserved
 
     def _authenticate(self, attempt: _Attempt, headers: dict[str, str], body: bytes, neuron: Neuron | None) -> Caller:
         """The proved caller. A rate refusal leaves `attempt.caller` set, since by then the signature has verified."""
@@ -319,7 +294,9 @@ class SynapseServer:
 
     # Answers
 
-    async def _whole(self, attempt: _Attempt, synapse: Synapse[Any, Any], work: Awaitable[Message]) -> web.Response:
+    async def _whole(
+        self, attempt: _Attempt, synapse: Synapse[Any, Any], work: Callable[[], Awaitable[Message]]
+    ) -> web.Response:
         try:
             answer = await asyncio.wait_for(self._in_slot(work), synapse.timeout)
         except asyncio.TimeoutError:
@@ -330,14 +307,14 @@ class SynapseServer:
         if len(body) > synapse.max_response_bytes:
             raise SynapseError(f"handler of {synapse.route} made {len(body)} bytes, above the synapse's limit")
         assert attempt.caller is not None
-        response = self._signed(attempt.caller, 200, body)
+        response = self._signer.whole(attempt.caller.request_digest, 200, body)
         if len(body) > _BIG_BODY:
             await self._send(attempt.request, response)
         return response
 
-    async def _in_slot(self, work: Awaitable[Message]) -> Message:
+    async def _in_slot(self, work: Callable[[], Awaitable[Message]]) -> Message:
         async with self._slots:
-            return await work
+            return await work()
 
     async def _send(self, request: web.BaseRequest, response: web.Response) -> None:
         """Write a big response now, so that a reader who does not read is cut off in time."""
@@ -349,13 +326,15 @@ class SynapseServer:
         try:
             await asyncio.wait_for(write(), self.limits.write_timeout)
         except asyncio.TimeoutError:
-            _cut_off(request)
+            cut_off(request)
 
     async def _stream(
         self, attempt: _Attempt, synapse: Synapse[Any, Any], items: AsyncIterator[Message]
     ) -> web.StreamResponse:
         assert attempt.caller is not None
-        sender = _StreamSender(self, attempt.request, attempt.caller, synapse)
+        sender = StreamSender(
+            self._signer, attempt.request, attempt.caller.request_digest, synapse, self.limits.write_timeout
+        )
         deadline = time.monotonic() + synapse.timeout
         try:
             await asyncio.wait_for(self._slots.acquire(), synapse.timeout)
@@ -363,9 +342,9 @@ class SynapseServer:
             raise Refusal(RefusalCode.BUSY, "no slot became free in time", retry_after=1.0) from None
         try:
             while not sender.ended:
-                item = await asyncio.wait_for(_next(items), max(0.0, deadline - time.monotonic()))
+                item = await asyncio.wait_for(next_item(items), max(0.0, deadline - time.monotonic()))
                 await sender.send(item)
-        except Exception as error:
+        except Exception as error:  # the handler's may be anything; whatever it is, the stream ends sealed
             refusal = _as_refusal(error, synapse)
             if sender.response is None:
                 raise refusal from None
@@ -378,28 +357,11 @@ class SynapseServer:
         assert sender.response is not None
         return sender.response
 
-    def _signer_headers(self) -> dict[str, str]:
-        headers = {auth.HEADER_RESPONSE: auth.RESPONSE_VERSION, auth.HEADER_HOTKEY: self.hotkey.ss58}
-        if self.hotkey.scheme != auth.DEFAULT_SCHEME:
-            headers[auth.HEADER_SCHEME] = self.hotkey.scheme
-        return headers
-
-    def _signed(self, caller: Caller, status: int, body: bytes) -> web.Response:
-        payload = auth.response_payload(
-            scheme=self.hotkey.scheme,
-            digest=caller.request_digest,
-            status=status,
-            body=body,
-            hotkey=self.hotkey.ss58,
-        )
-        signature = "0x" + self.hotkey.sign(payload).hex()
-        return web.Response(status=status, body=body, headers={**self._headers, auth.HEADER_SIGNATURE: signature})
-
     def _refuse(self, attempt: _Attempt, refusal: Refusal) -> web.Response:
         body = encode(RefusalBody.of(refusal))
         status = refusal.code.status
         if attempt.caller is not None:
-            response = self._signed(attempt.caller, status, body)
+            response = self._signer.whole(attempt.caller.request_digest, status, body)
         else:
             response = web.Response(status=status, body=body, headers={"Content-Type": "application/json"})
         if refusal.retry_after is not None:
@@ -435,124 +397,6 @@ class _Gate:
             return True
 
 
-class _StreamSender:
-    """Writes the frames of one stream and seals it. `response` is None until the first frame is written."""
-
-    def __init__(
-        self, server: SynapseServer, request: web.BaseRequest, caller: Caller, synapse: Synapse[Any, Any]
-    ) -> None:
-        self.response: web.StreamResponse | None = None
-        self.ended = False
-        self._server = server
-        self._request = request
-        self._synapse = synapse
-        self._caller = caller
-        self._running = RunningDigest(caller.request_digest)
-        self._sent = 0
-
-    async def send(self, item: Message) -> None:
-        synapse = self._synapse
-        final = isinstance(item, synapse.response)
-        if not final and not (synapse.chunk and isinstance(item, synapse.chunk)):
-            raise SynapseError(f"handler of {synapse.route} yielded {type(item).__name__}")
-        payload = encode(item)
-        if not final and len(payload) > synapse.max_chunk_bytes:
-            raise SynapseError(f"handler of {synapse.route} yielded a chunk of {len(payload)} bytes, above the limit")
-        if self._sent + len(payload) > synapse.max_response_bytes:
-            raise SynapseError(f"handler of {synapse.route} streamed more than {synapse.max_response_bytes} bytes")
-        await self._write(Frame(Kind.END if final else Kind.CHUNK, payload))
-        if final:
-            await self._seal()
-
-    async def refuse(self, refusal: Refusal) -> None:
-        await self._write(Frame(Kind.REFUSAL, encode(RefusalBody.of(refusal))))
-        await self._seal()
-
-    async def _seal(self) -> None:
-        self.ended = True
-        hotkey = self._server.hotkey
-        payload = auth.stream_payload(
-            scheme=hotkey.scheme,
-            digest=self._caller.request_digest,
-            status=200,
-            frames=self._running.frames,
-            running_digest=self._running.digest(),
-            hotkey=hotkey.ss58,
-        )
-        await self._write(Frame(Kind.SEAL, hotkey.sign(payload)))
-        assert self.response is not None
-        await self.response.write_eof()
-
-    async def _write(self, frame: Frame) -> None:
-        encoded = frame.encode()
-        if frame.kind is not Kind.SEAL:
-            self._running.add(encoded)
-        self._sent += len(encoded)
-        if self.response is None:
-            headers = {"Content-Type": auth.CONTENT_TYPE_STREAM, **self._server._signer_headers()}
-            self.response = web.StreamResponse(status=200, headers=headers)
-            await self.response.prepare(self._request)
-        try:
-            await asyncio.wait_for(self.response.write(encoded), self._server.limits.write_timeout)
-        except asyncio.TimeoutError:
-            _cut_off(self._request)
-            raise ConnectionResetError("the reader of a stream does not read") from None
-
-
-class _Connection(RequestHandler):
-    """A connection whose broken HTTP gets a refusal like any other. aiohttp would log a traceback for each, which
-    lets strangers fill the operator's disk."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status >= 500 or request.writer.output_size > 0:
-            return super().handle_error(request, status, exc, message)
-        log.debug("broken HTTP from %s: %s", request.remote, safe_text(str(message)))
-        refusal = Refusal(RefusalCode.MALFORMED, "the request breaks HTTP")
-        headers = {"Content-Type": "application/json"}
-        response = web.Response(status=status, body=encode(RefusalBody.of(refusal)), headers=headers)
-        response.force_close()
-        return response
-
-
-class _HttpServer(web.Server):
-    """aiohttp's low-level server with a bound on connections, in all and by address; above it they are closed."""
-
-    def __init__(self, handler: Callable[..., Any], most: int, most_per_address: int, **kwargs: Any) -> None:
-        super().__init__(handler, **kwargs)
-        self._most = most
-        self._most_per_address = most_per_address
-        self._by_address: Counter[str] = Counter()
-        self._key_of: dict[RequestHandler, str] = {}
-
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        peer = transport.get_extra_info("peername")
-        key = address_key(peer[0]) if peer else ""
-        self._key_of[handler] = key
-        self._by_address[key] += 1
-        if len(self._key_of) > self._most or self._by_address[key] > self._most_per_address:
-            transport.abort()
-
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        key = self._key_of.pop(handler, None)
-        if key is not None:
-            self._by_address[key] -= 1
-            if not self._by_address[key]:
-                del self._by_address[key]
-
-
 class _Metrics:
     """Prometheus series of a server, on the registry of its Ops."""
 
@@ -572,36 +416,6 @@ class _Metrics:
         children[1].observe(seconds)
 
 
-def _auth_headers(headers: CIMultiDictProxy[str]) -> dict[str, str]:
-    """The btauth headers, each at most once: two of one kind could mean different things to different readers."""
-    found: dict[str, str] = {}
-    for name in AUTH_HEADERS:
-        values = headers.getall(name, ())
-        if len(values) > 1:
-            raise Refusal(RefusalCode.MALFORMED, f"header {name} is given twice")
-        if values:
-            found[name] = values[0]
-    if HEADER_HOTKEY not in found:
-        raise Refusal(RefusalCode.UNAUTHENTICATED, "requests must be signed with a hotkey (btauth/1)")
-    return found
-
-
-async def _collect(content: StreamReader, limit: int) -> bytes:
-    body = bytearray()
-    while not content.at_eof():
-        body += await content.readany()
-        if len(body) > limit:
-            raise Refusal(RefusalCode.TOO_LARGE, f"the body is above the limit of {limit} bytes")
-    return bytes(body)
-
-
-async def _next(items: AsyncIterator[Message]) -> Message:
-    try:
-        return await items.__anext__()
-    except StopAsyncIteration:
-        raise SynapseError("a streaming handler must end with a response") from None
-
-
 def _as_refusal(error: Exception, synapse: Synapse[Any, Any]) -> Refusal:
     """What a caller is told about `error`. A broken connection is not an error to answer and is raised again."""
     if isinstance(error, Refusal):
@@ -612,15 +426,3 @@ def _as_refusal(error: Exception, synapse: Synapse[Any, Any]) -> Refusal:
         return Refusal(RefusalCode.TIMEOUT, f"the work took longer than {synapse.timeout:g} s")
     log.error("stream %s failed", synapse.route, exc_info=error)
     return Refusal(RefusalCode.INTERNAL, "the server failed to answer")
-
-
-def _cut_off(request: web.BaseRequest) -> None:
-    if request.transport is not None:
-        request.transport.abort()
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False

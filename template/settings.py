@@ -53,8 +53,8 @@ class NeuronSettings(BaseSettings):
     wallet_path: Path = Path("~/.bittensor/wallets")
     """Folder that holds the wallets."""
     data_dir: Path = Path("~/.touchstone")
-    """Folder for the ledger, the replay journal and the model cache."""
-    chain_timeout: float = Field(default=30.0, gt=0)
+    """Folder for the ledger, the challenge secret and the replay journal, one below it for each hotkey."""
+    chain_timeout: float = Field(default=12.0, gt=0)
     """Seconds one chain call may take before it counts as failed."""
     metagraph_refresh: float = Field(default=12.0, gt=0)
     """Seconds between two reads of the metagraph."""
@@ -68,8 +68,10 @@ class NeuronSettings(BaseSettings):
     """Hub revision (commit) to pin. Empty: the revision this release was measured with."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights. Part of the protocol: every neuron of a subnet uses the same."""
+    device: str = "cpu"
+    """Where the model runs, as torch names it: cpu, cuda, cuda:1, mps."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads for the model; 0 lets the runtime decide."""
+    """CPU threads for the model; 0 takes every core this process may use."""
 
     @property
     def wallets(self) -> Path:

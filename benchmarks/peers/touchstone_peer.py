@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import multiprocessing
 import sys
@@ -58,6 +59,8 @@ def metagraph(hotkey: str) -> Metagraph:
 
 def host(indexes: list[int], ready: Any, stop: Any) -> None:
     """One process that serves a miner with its own hotkey and port for each index."""
+
+    gc.freeze()  # as a neuron does once it has started
 
     async def serve() -> None:
         snapshot = metagraph(Hotkey.from_uri(VALIDATOR).ss58)
@@ -156,6 +159,7 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=kind, default=default)
     a = parser.parse_args()
+    gc.freeze()
     with Hosts([[0]]) as targets:
         through = asyncio.run(throughput(targets[0], a.seconds, a.warmup, a.in_flight, a.body_bytes))
     with Hosts([list(range(i, a.miners, a.hosts)) for i in range(min(a.hosts, a.miners))]) as targets:

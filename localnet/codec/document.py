@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -75,10 +76,7 @@ class Document:
     @classmethod
     def load(cls, constants: Mapping[tuple[str, str], int] | None = None) -> Document:
         """The shipped document with some u64 constants replaced, e.g. {("Aura", "SlotDuration"): 12000}."""
-        documents = [_read(version) for version in (14, 15)]
-        if constants:
-            documents = [_with_constants(document, constants) for document in documents]
-        return cls(documents[0], documents[1], metadata.decode(documents[1]))
+        return cls(*_parsed(tuple(sorted((constants or {}).items()))))
 
     def _index_pallet(self, pallet: metadata.Tree) -> None:
         name = pallet["name"]
@@ -116,6 +114,15 @@ class Document:
             if tuple(entry["path"]) == path:
                 return index
         raise MetadataError(f"the metadata has no type {'::'.join(path)}")
+
+
+@lru_cache(maxsize=4)
+def _parsed(constants: tuple[tuple[tuple[str, str], int], ...]) -> tuple[bytes, bytes, metadata.Tree]:
+    """Both documents and the tree of the newer one; parsed once per process, since every chain in it has the same."""
+    documents = [_read(version) for version in (14, 15)]
+    if constants:
+        documents = [_with_constants(document, dict(constants)) for document in documents]
+    return documents[0], documents[1], metadata.decode(documents[1])
 
 
 def _read(version: int) -> bytes:

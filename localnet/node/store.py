@@ -244,4 +244,7 @@ class _Transaction:
         return self._db
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        if kind is None:
+            self._db.execute("COMMIT")
+        elif self._db.in_transaction:  # a full disk has rolled back already
+            self._db.execute("ROLLBACK")

@@ -15,7 +15,9 @@ block's events, which it writes to storage at the end.
 
 from __future__ import annotations
 
+import json
 import logging
+import struct
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -27,6 +29,7 @@ from localnet.abi import State
 from localnet.codec.document import ApiMethod, Document
 from localnet.codec.scale import compact, opaque, read_compact
 from localnet.errors import (
+    ConfigError,
     DispatchError,
     InvalidTransaction,
     LocalnetError,
@@ -98,7 +101,7 @@ class SpecRuntime:
             "TaggedTransactionQueue_validate_transaction": self._validate_transaction,
             "Metadata_metadata": lambda data: opaque(self.document.v14),
             "Metadata_metadata_at_version": self._metadata_at_version,
-            "Metadata_metadata_versions": lambda data: compact(2) + (14).to_bytes(4, "little") + (15).to_bytes(4, "little"),
+            "Metadata_metadata_versions": lambda data: compact(2) + struct.pack("<II", 14, 15),
             "GenesisBuilder_build_state": self._build_genesis,
         }  # fmt: skip
 
@@ -194,7 +197,11 @@ class SpecRuntime:
 
         # Clients cache metadata by genesis hash, so it has to be part of the state that the hash covers.
         self.state.put(b":code", blake2b(self.document.v15, digest_size=32).digest())
-        build_genesis(self)
+        patch = json.loads(data[read_compact(data, 0)[1] :])
+        try:
+            build_genesis(self, patch)
+        except ConfigError as error:
+            return b"\1" + opaque(str(error).encode())
         return b"\0"
 
     def _initialize_block(self, data: bytes) -> bytes:

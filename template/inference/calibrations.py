@@ -21,6 +21,6 @@ CALIBRATIONS = (
         honest_match=1.0,
         honest_max=0.0,
         honest_mean=0.0,
-        measured="SmolLM2-135M-Instruct Q4_1, torch 2.13 CPU, 2 Zen 4 cores; batch 8 with staggered joins against one prefill",
+        measured="SmolLM2-135M-Instruct Q4_1, torch 2.13, 2 Zen 4 cores; batch of 8 with late joins, one prefill",
     ),
 )

@@ -195,10 +195,13 @@ def _convert_directory(origin: Path, made: Path, dtype: str) -> None:
         raise ModelUnavailable(f"{origin} holds no config.json with safetensors", remedy="give a model directory")
     with _quiet_transformers():
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(origin, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            origin, dtype=getattr(torch, dtype), use_safetensors=True, **options
-        )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(origin, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                origin, dtype=getattr(torch, dtype), use_safetensors=True, **options
+            )
+        except (OSError, ValueError) as error:  # what transformers raises for missing shards or unknown architectures
+            raise ModelUnavailable(f"{origin} cannot be read: {error}", remedy="give a complete model") from error
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
     if not (made / "tokenizer.json").exists():

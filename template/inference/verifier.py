@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -50,6 +50,7 @@ class Verifier:
     ) -> None:
         self.loaded = loaded
         self.settings = settings or VerifierSettings()
+        self._head_is_plain = head_is_plain(loaded.model)
         found = calibration_for(loaded.identity)
         self.slack = slack or (found.slack if found else Slack(logit=0.0, mass=0.0))
         self._pool = ThreadPoolExecutor(
@@ -73,7 +74,8 @@ class Verifier:
                 results[index] = Unchecked(problem)
             else:
                 ready[index] = ((challenge, response), tuple(self.loaded.tokenize(challenge.request.messages)))
-        for group in _groups(ready, self.settings.tokens_per_pass):
+        budget = self.settings.tokens_per_pass if self._head_is_plain else 1
+        for group in _groups(ready, budget):
             results.update(self._pass({index: ready[index] for index in group}))
         return [results[index] for index in range(len(pairs))]
 
@@ -107,11 +109,18 @@ class Verifier:
         ids = torch.zeros((len(sequences), longest), dtype=torch.long, device=device)
         for row, sequence in enumerate(sequences):
             ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long, device=device)
-        hidden = self.loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        if self._head_is_plain:
+            hidden = self.loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         results: dict[int, Recomputed | Unchecked] = {}
         for row, (index, ((challenge, response), prompt)) in enumerate(group.items()):
-            first = len(prompt) - 1
-            margins = list(self._margins(challenge, response, hidden[row, first : first + len(response.token_ids)]))
+            first, count = len(prompt) - 1, len(response.token_ids)
+            if self._head_is_plain:
+                pieces = self._through_head(hidden[row, first : first + count])
+            else:  # then the group is this one row, and its answer ends where the sequence does
+                pieces = iter(
+                    [self.loaded.model(input_ids=ids, use_cache=False, logits_to_keep=count).logits[0].float()]
+                )
+            margins = list(self._margins(challenge, response, pieces))
             results[index] = Recomputed(
                 model_root=self.loaded.identity.root,
                 dtype=self.loaded.identity.dtype,
@@ -122,14 +131,33 @@ class Verifier:
             )
         return results
 
-    def _margins(self, challenge: Challenge, response: GenerateResponse, hidden: torch.Tensor) -> Iterable[Margin]:
-        sampler, key = challenge.request.sampler, noise_key(challenge.seed)
+    def _through_head(self, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Logits [at most POSITIONS_AT_ONCE, vocabulary], piece by piece."""
         head = self.loaded.model.get_output_embeddings()
         for start in range(0, hidden.shape[0], POSITIONS_AT_ONCE):
-            logits = head(hidden[start : start + POSITIONS_AT_ONCE]).float()
-            for offset, (ids, values) in enumerate(shortlists(logits, [sampler] * logits.shape[0])):
-                position = start + offset
-                yield margin(ids, values, response.token_ids[position], sampler, key, position, self.slack)
+            yield head(hidden[start : start + POSITIONS_AT_ONCE]).float()
+
+    def _margins(
+        self, challenge: Challenge, response: GenerateResponse, pieces: Iterable[torch.Tensor]
+    ) -> Iterator[Margin]:
+        sampler, key = challenge.request.sampler, noise_key(challenge.seed)
+        position = 0
+        for logits in pieces:
+            for ids, values in shortlists(logits, [sampler] * logits.shape[0]):
+                token = response.token_ids[position]
+                yield margin(ids, values, token, sampler, key, position, self.slack)
+                position += 1
+
+
+@torch.inference_mode()
+def head_is_plain(model: Any) -> bool:
+    """Whether logits are just the output embedding of the last hidden state. Some architectures scale or cap them; then
+    the verifier goes through the whole model, one answer at a time.
+    """
+    ids = torch.arange(1, 5, device=model.device)[None]
+    whole = model(input_ids=ids, use_cache=False).logits
+    apart = model.get_output_embeddings()(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    return whole.shape == apart.shape and bool(torch.allclose(whole, apart, rtol=1e-3, atol=1e-3))
 
 
 def calibration_for(identity: ModelIdentity) -> Calibration | None:

@@ -133,7 +133,6 @@ def slowed(handler: Handler, seconds_per_token: float) -> Handler:
     return serve
 
 
-
 def _whole(answer: Callable[..., object], kitchen: Kitchen) -> Handler:
     """Stream an answer that was made in one piece."""
 

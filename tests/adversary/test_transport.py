@@ -193,7 +193,7 @@ async def test_bodies_in_flight_are_bounded_in_memory(client):
         held = [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(2)]
         for _, writer in held:
             writer.write(head)
-        while server._buffered < 8000:
+        while server._bodies.buffered < 8000:
             await asyncio.sleep(0.005)
         _, third = await asyncio.open_connection("127.0.0.1", target.port)
         third.write(head)
@@ -201,7 +201,7 @@ async def test_bodies_in_flight_are_bounded_in_memory(client):
         assert b'"busy"' in await asyncio.wait_for(_.readuntil(b"}"), 10)
         for _, writer in held:
             writer.close()
-        while server._buffered:
+        while server._bodies.buffered:
             await asyncio.sleep(0.005)
 
 
@@ -241,6 +241,31 @@ async def test_a_reader_who_does_not_read_a_stream_is_cut_off():
             f"POST {big.route} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n{head}\r\n".encode() + BODY
         )
         await asyncio.wait_for(finished.wait(), 20)
+        writer.close()
+
+
+async def test_a_reader_who_does_not_read_a_big_answer_is_cut_off():
+    size = 1 << 25
+
+    async def big_answer(request, caller):
+        return Answer(text="x" * size)
+
+    big = type(ECHO)("big", 1, Ask, Answer, max_response_bytes=1 << 26)
+    async with serving(limits=Limits(write_timeout=0.3)) as (server, target):
+        server.attach(big, big_answer)
+        lines = sign_request(ALICE, path=big.route, body=BODY, receiver=BOB.ss58)
+        head = "".join(f"{k}: {v}\r\n" for k, v in lines.items())
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        writer.write(
+            f"POST {big.route} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n{head}\r\n".encode() + BODY
+        )
+        while server._http.connections:  # ends only because the server cuts the connection
+            await asyncio.sleep(0.02)
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 20):
+                received += len(data)
+        assert received < size
         writer.close()
 
 

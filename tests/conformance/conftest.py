@@ -1,4 +1,4 @@
-"""A chain to talk to: `TOUCHSTONE_ENDPOINT` when it is set, otherwise a node of this repository in a process of its own.
+"""A chain to talk to: at `TOUCHSTONE_ENDPOINT` when that is set, otherwise a node of this repository as a process.
 
 On somebody else's chain the suite uses the development accounts. Where those have no money, or where //Alice is not the
 sudo key, the tests that need it skip and say so.
@@ -22,7 +22,7 @@ from tests.conformance.clients.substrate import Substrate
 
 ENDPOINT_VARIABLE = "TOUCHSTONE_ENDPOINT"
 START_TIMEOUT = 60.0  # seconds until a node of ours must answer
-BLOCK_TIME = 0.2  # seconds; a shielded registration has eight blocks to arrive
+BLOCK_TIME = 0.25  # seconds; a shielded registration has eight blocks to arrive
 CLIENTS = ("sdk", "sdk-async", "substrate-interface", "btcli")
 ROOT = Path(__file__).parents[2]
 

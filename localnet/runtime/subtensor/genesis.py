@@ -1,5 +1,9 @@
 """Genesis: the chain's state before the first block.
 
+A patch, JSON in the form chain specifications use, adds to it or replaces:
+
+    {"balances": {"balances": [[address, rao], ...]}, "sudo": {"key": address}}
+
 `build_genesis` writes what a freshly started public localnet holds: funded development accounts, the root network and
 one dynamic subnet that has not been started, Alice as author and sudo key. The figures are in
 `localnet.rules.constants`. Where a profile's limits differ from the metadata's storage defaults (which are those of
@@ -8,13 +12,16 @@ fast blocks), `_limits` writes them down.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bittensor_core
 
+from localnet.errors import ConfigError
 from localnet.rules import constants as figures
-from localnet.runtime.pallets.balances import NEW_LOGIC_FLAG
+from localnet.rules.coinbase import TOTAL_SUPPLY
+from localnet.runtime.pallets.balances import EXISTENTIAL_DEPOSIT, NEW_LOGIC_FLAG
 from localnet.runtime.subtensor import networks, registration, staking
 from localnet.runtime.subtensor.symbols import symbols
 
@@ -37,16 +44,53 @@ def account_of(name: str) -> bytes:
     return dev_account(f"//{name}") if address is None else bytes(bittensor_core.ss58_decode(address))
 
 
-def build_genesis(rt: SpecRuntime) -> None:
-    """Write the state of block 0."""
-    for name, free in figures.GENESIS_BALANCES.items():
+def _address(value: Any) -> bytes:
+    try:
+        return bytes(bittensor_core.ss58_decode(value))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"genesis patch: {value!r} is not an SS58 address") from error
+
+
+def _patched_balance(entry: Any) -> tuple[bytes, int]:
+    match entry:
+        case [str() as address, int() as free] if EXISTENTIAL_DEPOSIT <= free <= TOTAL_SUPPLY:
+            return _address(address), free
+    raise ConfigError(
+        f"genesis patch: {entry!r} is not [address, rao] with {EXISTENTIAL_DEPOSIT} (the existential deposit) "
+        f"to {TOTAL_SUPPLY} rao"
+    )
+
+
+def _read_patch(patch: Any) -> tuple[dict[bytes, int], bytes]:
+    """(free balances, sudo key) of genesis with the patch applied. Raises ConfigError."""
+    balances = {account_of(name): free for name, free in figures.GENESIS_BALANCES.items()}
+    sudo = account_of(figures.SUDO)
+    if not isinstance(patch, Mapping) or not all(isinstance(fields, Mapping) for fields in patch.values()):
+        raise ConfigError("genesis patch: not an object of objects")
+    entries = {f"{pallet}.{name}": value for pallet, fields in patch.items() for name, value in fields.items()}
+    for entry, value in entries.items():
+        if entry == "balances.balances" and isinstance(value, list):
+            balances.update(_patched_balance(one) for one in value)
+        elif entry == "sudo.key":
+            sudo = _address(value)
+        else:
+            raise ConfigError(
+                f"genesis patch: {entry} cannot be set; a list balances.balances and an address sudo.key can. "
+                "Use dev_setStorage after the start for anything else."
+            )
+    return balances, sudo
+
+
+def build_genesis(rt: SpecRuntime, patch: Any) -> None:
+    """Write the state of block 0. Raises ConfigError for a patch that asks for something else than is listed above."""
+    balances, sudo = _read_patch(patch)
+    for who, free in balances.items():
         data = {"free": free, "reserved": 0, "frozen": 0, "flags": NEW_LOGIC_FLAG}
-        account = {"nonce": 0, "consumers": 0, "providers": 1, "sufficients": 0, "data": data}
-        rt.system.Account[account_of(name)] = account
-    issued = sum(figures.GENESIS_BALANCES.values())
+        rt.system.Account[who] = {"nonce": 0, "consumers": 0, "providers": 1, "sufficients": 0, "data": data}
+    issued = sum(balances.values())
     rt.balances.TotalIssuance.put(issued)
     rt.subtensor.TotalIssuance.put(issued)
-    rt.sudo.Key.put(account_of(figures.SUDO))
+    rt.sudo.Key.put(sudo)
     rt.aura.Authorities.put([account_of(figures.SUDO)])
     _limits(rt.subtensor)
     _root(rt.subtensor)

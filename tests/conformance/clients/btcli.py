@@ -1,10 +1,12 @@
 """btcli, run as a user runs it: one process per command, `--json`, a home directory of its own.
 
-Wallet files are written in the format the program reads, from the same URIs the other clients sign with.
+The processes are forked from one that has imported the program (`btcli_server`), which saves the second or more that
+importing takes. Wallet files are written in the format the program reads, from the URIs the other clients sign with.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -16,16 +18,7 @@ from typing import Any
 
 import bittensor as bt
 
-from tests.conformance.clients.base import TAO, Actor, NeuronRow, Outcome, normalised
-
-TIMEOUT = 90.0
-
-
-def _program() -> str:
-    path = Path(sys.executable).with_name("btcli")
-    if not path.exists():
-        raise FileNotFoundError(f"btcli is not installed next to {sys.executable}: pip install bittensor")
-    return str(path)
+from tests.conformance.clients.base import TAO, U16_MAX, Actor, NeuronRow, Outcome, normalised
 
 
 def _option(name: str) -> str:
@@ -34,6 +27,9 @@ def _option(name: str) -> str:
 
 def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 class Btcli:
@@ -47,34 +43,40 @@ class Btcli:
             "HOME": str(home), "BT_NETWORK": endpoint, "BT_FALLBACK_ENDPOINTS": "none", "COLUMNS": "200",
             "NO_COLOR": "1",
         }  # fmt: skip
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.conformance.clients.btcli_server"],
+            env=self._env, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def close(self) -> None:
-        """Nothing to close: every command was a process of its own."""
+        self._server.communicate(timeout=15)
 
     # -- running ----------------------------------------------------------------------------------------------------
 
     def run(self, *arguments: str) -> tuple[int, Any, str]:
         """(exit status, what was printed as JSON, standard error)."""
-        done = subprocess.run(
-            [_program(), *arguments, "--json"], env=self._env, capture_output=True, text=True, timeout=TIMEOUT
-        )
-        text = done.stdout.strip()
+        output, errors = self._home / "output", self._home / "errors"
+        request = {"arguments": [*arguments, "--json"], "output": str(output), "errors": str(errors)}
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        status = int(self._server.stdout.readline())
+        text = output.read_text().strip()
         try:
-            return done.returncode, json.loads(text) if text else None, done.stderr
+            return status, json.loads(text) if text else None, errors.read_text()
         except json.JSONDecodeError as error:
             raise AssertionError(f"btcli {arguments[0]} did not print JSON: {text[:500]!r}") from error
 
     def _wallet(self, actor: Actor) -> list[str]:
-        name = actor.cold_uri.strip("/").replace("/", "-")
-        wallet = bt.Wallet(name, "default", str(self._wallets))
+        cold, hot = (uri.strip("/").replace("/", "-") for uri in (actor.cold_uri, actor.hot_uri))
+        wallet = bt.Wallet(cold, hot, str(self._wallets))
         if not wallet.coldkey_file.exists_on_device():
-            for file, keypair in (
-                (wallet.coldkey_file, actor.coldkey),
-                (wallet.coldkeypub_file, bt.wallet._public_only(actor.coldkey)),
-                (wallet.hotkey_file, actor.hotkey),
-            ):
-                file.set_keypair(keypair, encrypt=False, overwrite=True)
-        return ["--wallet", name, "--wallet-hotkey", "default", "--wallet-path", str(self._wallets)]
+            public = bt.sp_core.Keypair(ss58_address=actor.cold, public_key=bytes(actor.coldkey.public_key))
+            wallet.coldkey_file.set_keypair(actor.coldkey, encrypt=False)
+            wallet.coldkeypub_file.set_keypair(public, encrypt=False)
+        if not wallet.hotkey_file.exists_on_device():
+            wallet.hotkey_file.set_keypair(actor.hotkey, encrypt=False)
+        return ["--wallet", cold, "--wallet-hotkey", hot, "--wallet-path", str(self._wallets)]
 
     def _submit(self, actor: Actor, *arguments: str) -> Outcome:
         status, payload, errors = self.run(*arguments, *self._wallet(actor), "--yes")
@@ -102,11 +104,8 @@ class Btcli:
     def call(
         self, pallet: str, function: str, args: dict[str, Any], actor: Actor, *, hot: bool = False, sudo: bool = False
     ) -> Outcome:
-        extra = ["--sudo"] if sudo else []
-        signer = "hotkey" if hot else "coldkey"
-        return self._submit(
-            actor, "call", f"{pallet}.{function}", "--args", json.dumps(args), "--signer", signer, *extra
-        )
+        extra = ["--sudo"] * sudo + ["--key", "hotkey"] * hot
+        return self._submit(actor, "call", f"{pallet}.{function}", "--args", json.dumps(args), *extra)
 
     def query(self, name: str, **params: Any) -> Any:
         options = [text for key, value in params.items() for text in (_option(key), _value(value))]
@@ -133,15 +132,21 @@ class Btcli:
         return _rao(self.query("stake", coldkey_ss58=coldkey, hotkey_ss58=hotkey, netuid=netuid))
 
     def neurons(self, netuid: int) -> list[NeuronRow]:
-        status, graph, errors = self.run("subnets", "metagraph", "--netuid", str(netuid))
+        status, graph, errors = self.run("subnets", "metagraph", str(netuid))
         assert status == 0, errors
         return [
             NeuronRow(
-                int(row["uid"]), row["hotkey"], bool(row["validator_permit"]), float(row["incentive"]),
-                float(row["dividends"]), _rao(row["emission"]), _rao(row["alpha_stake"]), row["axon"],
+                uid,
+                hotkey,
+                graph["validator_permit"][uid],
+                graph["incentives"][uid] / U16_MAX,
+                graph["dividends"][uid] / U16_MAX,
+                graph["emission"][uid],
+                graph["alpha_stake"][uid],
+                _endpoint(graph["axons"][uid]),
             )
-            for row in graph["neurons"]
-        ]  # fmt: skip
+            for uid, hotkey in enumerate(graph["hotkeys"])
+        ]
 
     def weights(self, netuid: int) -> dict[int, dict[int, float]]:
         rows = self.query("weights", netuid=netuid, mechid=0)
@@ -163,6 +168,10 @@ class Btcli:
 
     def hyperparameter(self, netuid: int, name: str) -> Any:
         return self.query("subnet-hyperparameters", netuid=netuid)[name]
+
+
+def _endpoint(axon: dict[str, int]) -> str | None:
+    return f"{ipaddress.ip_address(axon['ip'])}:{axon['port']}" if axon["port"] else None
 
 
 def _scalar(value: Any) -> Any:

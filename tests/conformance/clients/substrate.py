@@ -43,7 +43,7 @@ def _axon(args: dict[str, Any]) -> Call:
 
 
 def _weights(args: dict[str, Any]) -> Call:
-    pairs = sorted((int(uid), float(value)) for uid, value in args["weights"].items())
+    pairs = sorted(zip(args["uids"], args["weights"], strict=True))
     top = max(value for _, value in pairs)
     values = {
         "netuid": args["netuid"], "dests": [uid for uid, _ in pairs], "version_key": 0,

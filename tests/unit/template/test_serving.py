@@ -244,6 +244,20 @@ async def test_slots_and_queue_are_bounded_and_the_rest_is_told_to_come_back(cli
         assert (await client.attempt(target, ECHO, Ask(prompt="again"))).ok
 
 
+async def test_a_request_that_waited_too_long_for_a_slot_is_refused(client, recwarn):
+    short = Synapse("short", 1, Ask, Answer, timeout=0.2)
+
+    async def handler(request, caller):
+        await asyncio.sleep(60)
+
+    async with serving(limits=Limits(concurrency=1)) as (server, target):
+        server.attach(short, handler)
+        calls = [client.attempt(target, short, Ask(prompt="")) for _ in range(2)]
+        codes = [outcome.failure.refusal.code for outcome in await asyncio.gather(*calls)]
+    assert codes == [RefusalCode.TIMEOUT, RefusalCode.TIMEOUT]
+    assert not [w for w in recwarn if "never awaited" in str(w.message)]
+
+
 async def test_one_hotkey_cannot_take_every_slot(client):
     release = asyncio.Event()
 

@@ -53,7 +53,9 @@ def test_it_serves_then_stops_cleanly(tmp_path: Path, number: int) -> None:
     assert (process.returncode, json.loads(out), err) == (0, {"event": "stopped", "block": 0}, "")
     assert not ready.exists() and list(ready.parent.iterdir()) == []
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger; a listener would not do
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # closed connections linger; a listener would not do
         probe.bind(("127.0.0.1", int(facts["url"].rsplit(":", 1)[1])))
 
 

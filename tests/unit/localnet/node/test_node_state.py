@@ -118,7 +118,7 @@ class AgainstModel(RuleBasedStateMachine):
                 assert self.state.keys_paged(b"\1", 2, start, number) == expected[:2]
 
 
-AgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AgainstModel.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestAgainstModel = AgainstModel.TestCase
 
 

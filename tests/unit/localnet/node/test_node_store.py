@@ -152,3 +152,24 @@ async def test_a_killed_process_loses_no_block_it_has_announced(tmp_path: Path) 
             for number, digest in seen:
                 assert "0x" + net.chain.block(int(number)).hash.hex() == digest
             last = net.block
+
+
+async def test_a_chain_stops_rather_than_go_on_without_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "chain.db"
+    async with _net(path) as net:
+        await net.mine(2)
+        store = net._store
+        assert store is not None
+        pages = await store._in_thread(lambda: store._db.execute("PRAGMA page_count").fetchone()[0])
+        await store._in_thread(
+            lambda: store._db.execute(f"PRAGMA max_page_count = {pages}")
+        )  # as if the disk were full
+        with pytest.raises(StateFileError, match="full"):
+            await net.miner.mine(1, {b"large": bytes(2**20)})
+        for attempt in (net.mine(), net.revert(1)):
+            with pytest.raises(StateFileError):
+                await attempt
+        assert net.chain.storage(b"number", 2) is not None  # reading goes on
+    async with _net(path) as net:
+        assert net.block == 2
+        assert await net.mine() == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from localnet.codec.document import Document
@@ -81,7 +81,6 @@ def test_owner_settings_freeze_before_an_epoch() -> None:
 HOLDERS = st.dictionaries(st.integers(0, 5), st.tuples(AMOUNT, AMOUNT, st.integers(0, 10**12)), min_size=1)
 
 
-@settings(deadline=None)
 @given(HOLDERS, st.integers(0, 10**12), st.integers(0, 10**12))
 def test_distribution_pays_out_the_pools_and_no_more(
     holders: dict[int, tuple[int, int, int]], pool: int, root_pool: int
@@ -128,7 +127,6 @@ def test_dividends_return_to_parents_less_the_childkey_take() -> None:
     assert dict(burning.parents)["other"] == pytest.approx(750_000, abs=20)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 10**12),
     st.lists(st.tuples(AMOUNT, AMOUNT, U64, st.booleans()), max_size=4),

@@ -23,7 +23,7 @@ def product(pool: Pool) -> int:
     return pool.tao * pool.alpha
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(RESERVE, RESERVE, st.integers(1, 10**15))
 def test_equal_weights_pay_the_constant_product_amount(tao: int, alpha: int, amount: int) -> None:
     """The ratio is known to 10^-18, so the amount is the exact one, or one more when that lies within alpha*10^-18."""
@@ -33,7 +33,7 @@ def test_equal_weights_pay_the_constant_product_amount(tao: int, alpha: int, amo
     assert exact - 1 < out <= exact + Fraction(alpha, ACCURACY) + Fraction(alpha, ONE64)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(RESERVE, RESERVE, st.integers(10_000, 10**15), st.booleans())
 def test_a_trade_with_fee_never_shrinks_the_product(tao: int, alpha: int, amount: int, is_buy: bool) -> None:
     """The fee leaves the pool, so the product is the pure curve's: it may fall by the ratio's last digit, no more."""
@@ -48,7 +48,7 @@ def test_a_trade_with_fee_never_shrinks_the_product(tao: int, alpha: int, amount
     assert product(after) >= product(pool) - slack
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(POOLS, st.integers(10**4, 10**14))
 def test_buying_and_selling_back_never_profits(pool: Pool, amount: int) -> None:
     try:
@@ -59,7 +59,7 @@ def test_buying_and_selling_back_never_profits(pool: Pool, amount: int) -> None:
     assert sold.paid_out <= amount + pool.tao // 10**17 + 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(POOLS, st.integers(10**4, 10**15), st.integers(101, 300))
 def test_a_buy_stops_at_its_limit(pool: Pool, amount: int, percent: int) -> None:
     limit = swap.price_rao(pool) * percent // 100
@@ -77,7 +77,7 @@ def test_a_buy_stops_at_its_limit(pool: Pool, amount: int, percent: int) -> None
     assert bought.paid_in + bought.fee <= amount
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(POOLS, st.integers(10**4, 10**15), st.integers(30, 99))
 def test_a_sale_stops_at_its_limit(pool: Pool, amount: int, percent: int) -> None:
     limit = swap.price_rao(pool) * percent // 100
@@ -118,7 +118,7 @@ def test_refusals_carry_the_chain_s_names(name: str, trade: object) -> None:
     assert caught.value.name == name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(POOLS, st.integers(0, 10**12), st.integers(0, 10**12))
 def test_injection_keeps_the_price(pool: Pool, tao: int, alpha: int) -> None:
     after = swap.inject(pool, tao, alpha)
@@ -133,7 +133,7 @@ def test_injection_that_would_tip_the_weights_is_not_made() -> None:
     assert swap.inject(Pool(0, 0), 5, 5) == Pool(5, 5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 2**64), st.integers(1, 2**64), st.integers(1, 16), st.sampled_from([1, 2, 3, 4]))
 def test_small_exponents_are_floored_exactly(a: int, b: int, p: int, q: int) -> None:
     root = swap.pow_ratio(a, b, p, q)
@@ -157,7 +157,7 @@ def scripts(draw: st.DrawFn) -> list[tuple[str, int]]:
     return draw(st.lists(st.tuples(st.sampled_from(["ann", "bob", "cem", "all", "out"]), AMOUNTS), max_size=25))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(scripts())
 def test_share_pools_conserve_value(script: list[tuple[str, int]]) -> None:
     """What holders can claim is what the pool holds, up to one unit each for flooring."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import bittensor_core
 import pytest
 
+from localnet.codec.scale import opaque
 from localnet.rules import constants
 from localnet.runtime.profile import MAINNET
+from localnet.runtime.runtime import SpecRuntime
 from tests.support.spec_chain import TAO, Chain, key
 
 
@@ -50,3 +54,34 @@ def test_profiles_differ_in_their_limits(profile: object, limits: constants.Limi
     assert chain.p.Tempo[chain.subnet()] == limits.default_tempo
     second = chain.rt.number
     assert chain.p.LastRateLimitedBlock["NetworkLastRegistered"] == second
+
+
+class TestPatch:
+    CHARLIE = bittensor_core.ss58_encode(key("Charlie"), 42)
+    NEW = bittensor_core.ss58_encode(key("New"), 42)
+
+    def build(self, patch: object) -> tuple[SpecRuntime, bytes]:
+        runtime = SpecRuntime()
+        return runtime, runtime.call("GenesisBuilder_build_state", opaque(json.dumps(patch).encode()), runtime.state)
+
+    def test_adds_accounts_and_changes_the_sudo_key(self) -> None:
+        patch = {"balances": {"balances": [[self.NEW, 7 * TAO], [self.CHARLIE, TAO]]}, "sudo": {"key": self.CHARLIE}}
+        runtime, answer = self.build(patch)
+        assert answer == b"\0" and runtime.sudo.Key.get() == key("Charlie")
+        assert (runtime.balances.free(key("New")), runtime.balances.free(key("Charlie"))) == (7 * TAO, TAO)
+        assert runtime.balances.TotalIssuance.get() == (3_016_000 - 1_000_000 + 8) * TAO
+
+    @pytest.mark.parametrize(
+        ("patch", "word"),
+        [
+            ({"subtensorModule": {"tempo": 5}}, "subtensorModule.tempo cannot be set"),
+            ({"balances": {"balances": [["nonsense", TAO]]}}, "not an SS58 address"),
+            ({"balances": {"balances": [[NEW, 5]]}}, "existential deposit"),
+            ({"balances": 5}, "not an object of objects"),
+            ({"balances": {"balances": 5}}, "balances.balances cannot be set"),
+            ([], "not an object of objects"),
+        ],
+    )
+    def test_what_it_cannot_set_is_refused_by_name(self, patch: object, word: str) -> None:
+        answer = self.build(patch)[1]
+        assert answer[0] == 1 and word in answer.decode(errors="replace")

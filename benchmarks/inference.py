@@ -1,0 +1,157 @@
+"""Mechanism 0 in figures: `python benchmarks/inference.py [all|engine|verify|honest|load]`, one JSON object on stdout.
+
+    engine   tokens/s of the miner's engine: batch 1, 4, 8 with 1 and 2 threads; prompt of 60 tokens, 32 answers' tokens
+    verify   CPU seconds to verify answers by prefill, and to generate them, for the same answers
+    honest   how far honest tokens are from winning: the sample a calibration stands on
+    load     seconds to load the prepared model, and this process's memory (PSS counts shared pages by their share)
+
+The model is SmolLM2-135M-Instruct as the package carries it. Figures depend on what else the machine does: run it
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from protocol.inference import (
+    Challenge,
+    ChallengePolicy,
+    GenerateResponse,
+    Recomputed,
+    Sampler,
+    Timings,
+    plan_challenge,
+)
+from template.inference.engine import ContinuousBatchingEngine, EngineSettings
+from template.inference.models import LoadedModel, load_model
+from template.inference.sources import ModelSettings
+from template.inference.verifier import Verifier, VerifierSettings
+
+SHORT = ChallengePolicy(samplers=(Sampler(),), max_tokens=(32,), length_classes=("short",))
+NO_TIMINGS = Timings(queue_ms=0.0, first_token_ms=0.0, total_ms=0.0)
+
+
+def challenges(loaded: LoadedModel, count: int, policy: ChallengePolicy) -> list[Challenge]:
+    return [
+        plan_challenge(
+            block_hash="0x" + "42" * 32,
+            secret=b"benchmark secret",
+            validator="validator",
+            miner="miner",
+            round=number,
+            model=loaded.identity,
+            tokenize=loaded.tokenize,
+            policy=policy,
+        )
+        for number in range(count)
+    ]
+
+
+async def answer(engine: ContinuousBatchingEngine, challenge: Challenge, delay: float = 0.0) -> GenerateResponse:
+    await asyncio.sleep(delay)
+    request = challenge.request
+    async with await engine.submit(
+        request.prompt_ids, request.sampler, challenge.seed, request.max_tokens
+    ) as generation:
+        tokens = tuple([token async for token in generation])
+    assert generation.finish_reason is not None
+    return GenerateResponse(token_ids=tokens, finish_reason=generation.finish_reason, timings=NO_TIMINGS)
+
+
+async def measure_engine(loaded: LoadedModel) -> list[dict[str, Any]]:
+    rows = []
+    for threads in (1, 2):
+        for batch in (1, 4, 8):
+            asked = challenges(loaded, max(batch, 2), SHORT)
+            async with ContinuousBatchingEngine(loaded, EngineSettings(max_batch=batch, threads=threads)) as engine:
+                await answer(engine, asked[0])
+                started = time.perf_counter()
+                done = await asyncio.gather(*[answer(engine, challenge) for challenge in asked])
+                seconds = time.perf_counter() - started
+            tokens = sum(len(response.token_ids) for response in done)
+            rows.append({"threads": threads, "batch": batch, "tokens_per_s": round(tokens / seconds, 1)})
+    return rows
+
+
+async def measure_verify(loaded: LoadedModel) -> dict[str, Any]:
+    asked = challenges(loaded, 16, SHORT)
+    verifier = Verifier(loaded, VerifierSettings(threads=1))
+    async with ContinuousBatchingEngine(loaded, EngineSettings(max_batch=8, threads=1)) as engine:
+        before = time.process_time()
+        done = await asyncio.gather(*[answer(engine, challenge) for challenge in asked])
+        generating = time.process_time() - before
+    before = time.process_time()
+    await verifier.recompute(list(zip(asked, done, strict=True)))
+    verifying = time.process_time() - before
+    verifier.close()
+    return {
+        "answers": len(done),
+        "prompt_tokens": sum(len(c.request.prompt_ids) for c in asked),
+        "answer_tokens": sum(len(r.token_ids) for r in done),
+        "generate_cpu_s": round(generating, 2),
+        "verify_cpu_s": round(verifying, 2),
+        "verify_over_generate": round(verifying / generating, 3),
+    }
+
+
+async def measure_honest(loaded: LoadedModel, count: int) -> dict[str, Any]:
+    """Requests of every kind join a running batch at uneven times; verified in another batch and thread count."""
+    asked = challenges(loaded, count, ChallengePolicy(max_tokens=(64,)))
+    verifier = Verifier(loaded, VerifierSettings(threads=1))
+    async with ContinuousBatchingEngine(loaded, EngineSettings(max_batch=8, max_queue=count, threads=2)) as engine:
+        done = await asyncio.gather(*[answer(engine, c, 0.37 * i) for i, c in enumerate(asked)])
+    found = await verifier.recompute(list(zip(asked, done, strict=True)))
+    verifier.close()
+    margins = np.concatenate([np.asarray(item.margins) for item in found if isinstance(item, Recomputed)])
+    winners = np.concatenate([np.asarray(item.winners) for item in found if isinstance(item, Recomputed)])
+    tokens = np.concatenate([np.asarray(response.token_ids) for response in done])
+    return {
+        "honest_tokens": len(tokens),
+        "honest_match": float((tokens == winners).mean()),
+        "honest_max": float(margins.max()),
+        "honest_mean": float(np.minimum(margins, 0.3).mean()),
+    }
+
+
+def memory() -> dict[str, int]:
+    """MiB of this process, from Linux; empty elsewhere."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    fields = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines}
+    return {"rss": fields["Rss"], "pss": fields["Pss"], "anonymous": fields["Anonymous"]}
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="all", choices=("all", "engine", "verify", "honest", "load"))
+    parser.add_argument("--answers", type=int, default=60, help="size of the honest sample, in answers of 64 tokens")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    loaded = load_model(ModelSettings(source="package"), lambda line: print(line, file=sys.stderr))
+    figures: dict[str, Any] = {"cpus": os.cpu_count(), "model_root": loaded.identity.root}
+    figures["load_s"] = round(time.perf_counter() - started, 2)
+    if options.what in ("all", "engine"):
+        figures["engine"] = await measure_engine(loaded)
+    if options.what in ("all", "verify"):
+        figures["verify"] = await measure_verify(loaded)
+    if options.what in ("all", "honest"):
+        figures["honest"] = await measure_honest(loaded, options.answers)
+    figures["memory_mib"] = memory()
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
