@@ -2,7 +2,7 @@
 """How fast the local Subtensor is: start, blocks, transfers, storage reads, metagraphs, epochs. Prints JSON.
 
     python benchmarks/localnet.py              all of it, about two minutes
-    python benchmarks/localnet.py start epoch  only these parts
+    python benchmarks/localnet.py start subnet  only these parts
 
 Everything goes through the real thing: `python -m localnet` as a process where a client would see it, extrinsics signed
 and sent over WebSocket, runtime APIs over WebSocket, epochs through the block. Each figure is the median of several
@@ -284,8 +284,12 @@ async def run(parts: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), help="which parts (default: all)")
-    asyncio.run(run(parser.parse_args().parts or list(PARTS)))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of: {', '.join(PARTS)} (default: all)")
+    parts = parser.parse_args().parts or list(PARTS)
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        parser.error(f"there is no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
+    asyncio.run(run(parts))
 
 
 if __name__ == "__main__":

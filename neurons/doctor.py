@@ -130,7 +130,7 @@ async def check_chain(network: str, netuid: int | None, address: str | None, ske
     findings = []
     try:
         async with Chain(network, timeout=10.0) as chain:
-            block = await chain.wait_ready(longest=5.0)
+            block = await chain.wait_ready(longest=1.0)
             findings.append(Finding("chain", "ok", f"{network} answers at {chain.endpoint}, block {block}"))
             findings.append(await check_clock(chain, skew))
             if netuid is not None and address is not None:

@@ -142,7 +142,7 @@ class Validator:
         last = await asyncio.to_thread(self.ledger.last_round, MECHANISM)
         number = 0 if last is None else last + 1
         plan = await asyncio.to_thread(self.plan, graph, number)
-        if not plan:
+        if not plan and number == 0:  # later rounds go on without answers: whoever earned and left has to lose weight
             self._say_once(f"block {graph.block}: nobody serves an axon on subnet {graph.netuid} yet")
             return False
         started = time.monotonic()

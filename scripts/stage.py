@@ -22,12 +22,13 @@ from processes import Household
 from template.chain import Chain
 from template.errors import TemplateError
 from template.keys import Hotkey, create_wallet
-from template.operations import Operator
+from template.operations import RAO, Operator
 
 BLOCK_SECONDS = 0.25  # the chain's own constant; SDK clients read it from the metadata
 TEMPO = 240  # blocks: an epoch every minute, enough for three rounds of challenges on a busy machine
 USUAL_PORT = 9944
 OWNER = "owner"
+ROOT = 0  # netuid of the root network, where stake is held in TAO
 OWNER_TAO = 3_000.0  # the lock cost of a subnet is 1,000
 MINER_TAO = 20.0  # registration costs 1 and rises with every registration
 POOL_SHARE = 0.02  # of a validator's root stake that also buys the subnet's own token
@@ -85,8 +86,8 @@ class Stage:
         alice = Operator(self.chain, Hotkey.from_uri("//Alice").keypair)  # the bank and the sudo key of a local chain
         amounts = {OWNER: OWNER_TAO} | {part.name: part.stake * (1 + POOL_SHARE) + MINER_TAO for part in lineup}
         netuid = await self._subnet(alice, wallets, amounts)
-        if not await self.chain.query("SubtokenEnabled", 0):  # a new chain does not take stake on root yet
-            await alice.admin("sudo_set_subtoken_enabled", {"netuid": 0, "subtoken_enabled": True})
+        if not await self.chain.query("SubtokenEnabled", ROOT):  # a new chain does not take stake on root yet
+            await alice.admin("sudo_set_subtoken_enabled", {"netuid": ROOT, "subtoken_enabled": True})
         for part in lineup:
             await self._join(alice, part, wallets[part.name], netuid, amounts[part.name])
         validators = [self.addresses[part.name] for part in lineup if part.program == "validator"]
@@ -139,16 +140,21 @@ class Stage:
     async def _join(self, alice: Operator, part: Part, wallet: Any, netuid: int, tao: float) -> None:
         assert self.chain is not None
         hotkey = wallet.hotkey.ss58_address
-        if await self.chain.uid(netuid, hotkey) is not None:
+        if await self.chain.uid(netuid, hotkey) is not None and await self._staked(part, hotkey):
             return
         await alice.fund_to(wallet.coldkeypub.ss58_address, tao)
         operator = Operator(self.chain, wallet)
         uid = await operator.register(netuid, hotkey)
-        if part.stake:
-            await operator.stake(0, hotkey, part.stake)
+        if not await self._staked(part, hotkey):
             await operator.stake(netuid, hotkey, part.stake * POOL_SHARE)
+            await operator.stake(ROOT, hotkey, part.stake)
         staked = f", staked {part.stake:,.0f} TAO" if part.stake else ""
         self.say(f"{part.name} registered as uid {uid}{staked}")
+
+    async def _staked(self, part: Part, hotkey: str) -> bool:
+        """Whether the stake on root, which is made last, is there."""
+        assert self.chain is not None
+        return int(await self.chain.query("TotalHotkeyAlpha", hotkey, ROOT)) >= int(part.stake * RAO)
 
 
 def _port() -> int:

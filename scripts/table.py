@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -15,9 +16,11 @@ _WIDTH_WITHOUT_TERMINAL = 168
 
 
 # Column -> least width. ok, bad, none: answers accepted, rejected, not given; alpha: earned in this run.
-_NUMBERS = {
-    "stake": 6, "ok": 3, "bad": 3, "none": 4, "score": 5, "weight": 6, "incentive": 9, "dividends": 9, "alpha": 7,
+_COLUMNS = {
+    "uid": 3, "neuron": 13, "role": 15, "stake": 6, "ok": 3, "bad": 3, "none": 4, "score": 5, "weight": 6,
+    "incentive": 9, "dividends": 9, "alpha": 7, "last said": 8,
 }  # fmt: skip
+_WIDE, _NARROW = 112, 110  # characters
 
 
 class Display:
@@ -42,10 +45,10 @@ class Display:
         if self._live is None:
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
-        self._live.update(table(rows, title))
+        self._live.update(table(rows, title, self.console.width))
 
     def show(self, rows: list[Row], title: str) -> None:
-        self.console.print(table(rows, title))
+        self.console.print(table(rows, title, self.console.width))
 
     def close(self) -> None:
         if self._live is not None:
@@ -53,34 +56,40 @@ class Display:
             self._live = None
 
 
-def table(rows: list[Row], title: str) -> Table:
-    """uid, role, stake, verdicts (accepted / rejected / not answered), score, weight, incentive, emission, state."""
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
-    drawn.add_column("uid", justify="right", no_wrap=True, min_width=3)
-    drawn.add_column("neuron", no_wrap=True, min_width=13)
-    drawn.add_column("role", no_wrap=True, min_width=15)
-    for name, width in _NUMBERS.items():
-        drawn.add_column(name, justify="right", no_wrap=True, min_width=width)
-    drawn.add_column("last said", no_wrap=True, overflow="ellipsis", min_width=8)  # gives way on a narrow terminal
+def table(rows: list[Row], title: str, width: int) -> Table:
+    """One line for each neuron. Narrow terminals lose the last words first, then roles and dividends."""
+    hidden = {"role", "dividends", "last said"} if width < _NARROW else {"last said"} if width < _WIDE else set()
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
+    columns = [name for name in _COLUMNS if name not in hidden]
+    for name in columns:
+        justify: Literal["left", "right"] = "left" if name in ("neuron", "role", "last said") else "right"
+        drawn.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=_COLUMNS[name])
     for row in rows:
         is_validator = row.part.program == "validator"
         style = "cyan" if is_validator else "green" if row.part.honest else "red"
-        counts = row.verdicts
-        drawn.add_row(
-            "-" if row.uid is None else str(row.uid),
-            row.part.name,
-            row.part.role,
-            f"{row.stake:,.0f}",
-            *(("", "", "") if is_validator else (_n(counts, "accept"), _n(counts, "reject"), _n(counts, "failure"))),
-            _x(row.score),
-            _x(row.weight),
-            "" if is_validator else f"{row.incentive:.3f}",
-            f"{row.dividends:.3f}" if is_validator else "",
-            f"{row.earned:.2f}",
-            row.state,
-            style=style,
-        )
+        cells = _cells(row, is_validator)
+        drawn.add_row(*(cells[name] for name in columns), style=style)
     return drawn
+
+
+def _cells(row: Row, is_validator: bool) -> dict[str, str]:
+    counts = row.verdicts
+    cells = {
+        "uid": "-" if row.uid is None else str(row.uid),
+        "neuron": row.part.name,
+        "role": row.part.role,
+        "stake": f"{row.stake:,.0f}",
+        "score": _x(row.score),
+        "weight": _x(row.weight),
+        "dividends": f"{row.dividends:.3f}" if is_validator else "",
+        "alpha": f"{row.earned:.2f}",
+        "last said": row.state,
+    }
+    cells |= {"ok": "", "bad": "", "none": "", "incentive": ""}
+    if not is_validator:
+        cells |= {"ok": _n(counts, "accept"), "bad": _n(counts, "reject"), "none": _n(counts, "failure")}
+        cells["incentive"] = f"{row.incentive:.3f}"
+    return cells
 
 
 def _n(counts: dict[str, int], key: str) -> str:

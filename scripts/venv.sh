@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Sourced by the other scripts: makes .venv in the checkout, installs exact versions, and does nothing when that is done.
 #
 #   ensure_venv ""        what the neurons need
@@ -35,3 +36,9 @@ print(sys.version, hashlib.sha256(b"".join(open(f, "rb").read() for f in sys.arg
     "${pip[@]}" --no-build-isolation -e "$REPO${extra:+[$extra]}" || die "cannot install; see above"
     printf '%s' "$want" > "$VENV/.stamp-$extra"
 }
+
+# Run by itself it makes the environment and nothing else: ./scripts/venv.sh [dev]
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    set -euo pipefail
+    ensure_venv "${1:-}"
+fi

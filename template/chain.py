@@ -215,7 +215,7 @@ class Chain:
             remedy = "check the node, or raise --chain-timeout"
             raise ChainTimeout(f"{what}: no answer from {self.endpoint} in {limit:g} s", remedy=remedy) from None
         except (RpcConnectionError, ConnectionNotReady, OSError, AssertionError) as error:
-            # AssertionError: SDK 11.3 builds a ConnectionClosed that `websockets` refuses when a node says goodbye (1001).
+            # AssertionError: what SDK 11.3 makes of a node that says goodbye (WebSocket close 1001).
             await self._drop(client)
             remedy = "start a chain (touchstone localnet) or check --network"
             raise ChainUnreachable(f"{what}: cannot reach {self.endpoint}: {error}", remedy=remedy) from None

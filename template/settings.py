@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from protocol.generation import MAX_ANSWER_TOKENS
 from template.errors import TemplateError
 
 if sys.version_info >= (3, 11):
@@ -125,11 +126,11 @@ class ValidatorSettings(NeuronSettings):
     """Seconds from the start of one round of challenges to the start of the next."""
     deadline: float = Field(default=30.0, gt=0)
     """Seconds a miner has to finish one answer."""
-    concurrency: int = Field(default=64, ge=1)
-    """Miners asked at the same time."""
-    min_tokens: int = Field(default=32, ge=1)
+    concurrency: int = Field(default=256, ge=1)
+    """Miners asked at the same time; below the size of the subnet, silent miners make the others wait."""
+    min_tokens: int = Field(default=32, ge=1, le=MAX_ANSWER_TOKENS)
     """Shortest answer asked for, in tokens."""
-    max_tokens: int = Field(default=64, ge=1)
+    max_tokens: int = Field(default=64, ge=1, le=MAX_ANSWER_TOKENS)
     """Longest answer asked for, in tokens."""
     prompts: Literal["short", "medium", "long", "mixed"] = "mixed"
     """Length of the prompts; mixed draws one of the three for each round."""

@@ -92,7 +92,8 @@ class Miner:
 
     async def _stored(self, write: object) -> None:
         try:
-            await write  # type: ignore[misc]
+            # A stop cancels the miner; a block that clients have seen is written all the same.
+            await asyncio.shield(write)  # type: ignore[arg-type]
         except StateFileError as error:
             self.failure = error
             log.critical("no more blocks are made: %s", error)

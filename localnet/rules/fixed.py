@@ -58,11 +58,6 @@ def div64(a: int, b: int) -> int:
     return 0 if b == 0 else _truncated(a << 64, b)
 
 
-def safe_div(a: int, b: int) -> int:
-    """Integer quotient, 0 when b is 0."""
-    return 0 if b == 0 else a // b
-
-
 def sub_floor0(a: int, b: int) -> int:
     """a - b of an unsigned type: stops at 0."""
     return a - b if a > b else 0
@@ -101,11 +96,6 @@ def u16_proportion(value: int) -> I32F32:
 def u64_proportion(value: int) -> U96F32:
     """value/(2^64-1) with 32 fraction bits: child proportions, TAO weight, child-key burn."""
     return div32(value << 32, U64_MAX << 32)
-
-
-def to_u16_proportion(bits: I32F32) -> int:
-    """floor(x*65535) clipped to 0..65535: how a fraction is stored."""
-    return min(max(mul32(bits, U16_MAX << 32) >> 32, 0), U16_MAX)
 
 
 # e with 23 fraction bits widened to 32: the chain's exponential short-cuts exp(1) to this constant.

@@ -157,8 +157,11 @@ def parse_timelock_payload(data: bytes) -> TimelockPayload:
 
 
 def storage_index(netuid: int, mecid: int) -> int:
-    """Key of mechanism `mecid` of a subnet in Weights, Bonds, Incentive, LastUpdate and the commit maps."""
-    return mecid * MECHANISM_STRIDE + netuid
+    """Key of mechanism `mecid` of a subnet in Weights, Bonds, Incentive, LastUpdate and the commit maps.
+
+    A mechanism id that has no room in 16 bits gets the last index, which is nobody's.
+    """
+    return min(mecid * MECHANISM_STRIDE + netuid, U16_MAX)
 
 
 def split_storage_index(index: int) -> tuple[int, int]:

@@ -42,6 +42,10 @@ class Era:
         """Number of the era's first block, seen from block `current`."""
         return (max(current, self.phase) - self.phase) // self.period * self.period + self.phase
 
+    def left(self, current: int) -> int:
+        """Blocks from `current` to the first one that may not carry the transaction any more."""
+        return self.birth(current) + self.period - current
+
 
 @dataclass(frozen=True)
 class Extrinsic:

@@ -235,21 +235,29 @@ class StorageMap(_Storage[T]):
 
 @dataclass(frozen=True)
 class CallInfo:
-    """Weight and fee class of a call. `ref_time` in picoseconds."""
+    """Weight and fee class of a call. `ref_time` in picoseconds; `refunded`: a success gives the fee back."""
 
     ref_time: int = 200_000_000
     proof_size: int = 4_000
     pays: bool = True
     dispatch_class: str = "Normal"
+    refunded: bool = False
 
 
 def call(
-    *, pays: bool = True, ref_time: int = 200_000_000, proof_size: int = 4_000, dispatch_class: str = "Normal"
+    *,
+    pays: bool = True,
+    ref_time: int = 200_000_000,
+    proof_size: int = 4_000,
+    dispatch_class: str = "Normal",
+    refunded: bool = False,
 ) -> Callable[[F], F]:
     """Mark a method as a dispatchable call. Weights other than the released chain's known ones are nominal."""
 
     def mark(function: F) -> F:
-        function.call_info = CallInfo(ref_time, proof_size, pays, dispatch_class)  # type: ignore[attr-defined]
+        function.call_info = CallInfo(  # type: ignore[attr-defined]
+            ref_time, proof_size, pays, dispatch_class, refunded
+        )
         return function
 
     return mark

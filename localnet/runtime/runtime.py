@@ -19,6 +19,7 @@ import json
 import logging
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -64,6 +65,7 @@ log = logging.getLogger("localnet.runtime")
 
 SPEC_NAME = "node-subtensor"
 VALIDATED_LIMIT = 4096  # extrinsics whose signature check is remembered between the pool and the block
+NOBODY = bytes(32)  # CheckNonZeroSender
 LONGEVITY = (1 << 64) - 1  # of an immortal transaction, blocks
 
 OK = b"\0\0"  # ApplyExtrinsicResult::Ok(Ok(()))
@@ -269,13 +271,13 @@ class SpecRuntime:
             pallet, function, arguments = self.decode_call(extrinsic.call)
             self._require_implemented(pallet, function, arguments)
             self._check(extrinsic, pallet, function, arguments, in_block=False)
+            return self._valid(extrinsic)
         except ScaleError as error:
             raise RuntimeTrap(f"the extrinsic does not decode: {error}") from error
         except InvalidTransaction as error:
             return b"\1" + encode_invalid(error)
         finally:
             self.state.rollback()
-        return self._valid(extrinsic)
 
     def _require_implemented(self, pallet: str, function: str, arguments: dict[str, Any]) -> None:
         """Refuse a call without code at the door, where the answer can name it."""
@@ -288,7 +290,7 @@ class SpecRuntime:
         who, nonce = extrinsic.who or b"", extrinsic.nonce
         ahead = nonce > self.system.Account[who]["nonce"]
         requires = compact(1) + tag(who, nonce - 1) if ahead else compact(0)
-        longevity = extrinsic.era.period if extrinsic.era else LONGEVITY
+        longevity = extrinsic.era.left(self.number) if extrinsic.era else LONGEVITY
         priority = 1  # every Normal extrinsic has the same
         return (b"\0" + priority.to_bytes(8, "little") + requires + compact(1) + tag(who, nonce)
                 + longevity.to_bytes(8, "little") + b"\1")  # fmt: skip
@@ -299,6 +301,8 @@ class SpecRuntime:
         """All that stands between an extrinsic and its dispatch. Raises InvalidTransaction."""
         who = extrinsic.who
         assert who is not None
+        if who == NOBODY:  # its key is the neutral element: anybody can make a signature that verifies
+            raise InvalidTransaction("BadSigner")
         if len(extrinsic.raw) > self._longest:
             raise InvalidTransaction("ExhaustsResources")
         self._check_signature(extrinsic)
@@ -310,8 +314,11 @@ class SpecRuntime:
         info = self.call_info(pallet, function, arguments)
         if not account["providers"] and not account["sufficients"] and (info.pays or extrinsic.tip):
             raise InvalidTransaction("Payment")
-        self.pallets[pallet].validate(who, function, arguments) if pallet in self.pallets else None
+        if info.dispatch_class == "Mandatory":  # an inherent, which only the author makes
+            raise InvalidTransaction("MandatoryValidation")
         self.payment.check_payable(who, info, len(extrinsic.raw), extrinsic.tip)
+        if pallet in self.pallets:
+            self.pallets[pallet].validate(who, function, arguments)
         return info
 
     def _check_signature(self, extrinsic: Extrinsic) -> None:
@@ -324,7 +331,8 @@ class SpecRuntime:
             birth = self.system.BlockHash[number]
         checked = self.metadata_hash if extrinsic.check_metadata else b""
         payload = extrinsic.payload(self.spec_version, self.transaction_version, genesis, birth, checked)
-        key = blake2b(payload + extrinsic.signature + (extrinsic.who or b""), digest_size=32).digest()
+        signed = payload + extrinsic.signature + (extrinsic.who or b"") + bytes((extrinsic.crypto,))
+        key = blake2b(signed, digest_size=32).digest()
         known = self._signatures.pop(key, None)
         good = xt.verify(payload, extrinsic) if known is None else known
         if len(self._signatures) >= VALIDATED_LIMIT:
@@ -349,6 +357,7 @@ class SpecRuntime:
             own.proof_size + sum(part.proof_size for part in parts),
             own.pays and any(part.pays for part in parts),
             own.dispatch_class,
+            own.refunded,
         )
 
     def _apply_extrinsic(self, data: bytes) -> bytes:
@@ -380,9 +389,10 @@ class SpecRuntime:
         try:
             self.dispatch(Signed(who), *call)
             outcome = None
+            info = replace(info, pays=info.pays and not info.refunded)
         except DispatchError as error:
             outcome = error
-        self.payment.settle(who, fee, extrinsic.tip)
+        self.payment.settle(who, fee, extrinsic.tip, info)
         return self._finish(info, outcome)
 
     def _apply_inherent(self, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:

@@ -6,13 +6,16 @@ sudo key, the tests that need it skip and say so.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import bittensor as bt
 import pytest
 
 from tests.conformance.clients.base import ALICE, Client
@@ -22,7 +25,8 @@ from tests.conformance.clients.substrate import Substrate
 
 ENDPOINT_VARIABLE = "TOUCHSTONE_ENDPOINT"
 START_TIMEOUT = 60.0  # seconds until a node of ours must answer
-BLOCK_TIME = 0.25  # seconds; a shielded registration has eight blocks to arrive
+BLOCK_TIME = 0.15  # seconds; a shielded registration has eight blocks to arrive
+CLOSE_TIMEOUT = 3.0
 CLIENTS = ("sdk", "sdk-async", "substrate-interface", "btcli")
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +93,19 @@ def client(request: pytest.FixtureRequest, endpoint: str, tmp_path_factory: pyte
     made = make_client(request.param, endpoint, tmp_path_factory)
     yield made
     made.close()
+
+
+@pytest.fixture
+async def sdk(endpoint: str) -> AsyncIterator[bt.Client]:
+    """The asynchronous SDK.
+
+    Closing is bounded: it cancels a task that waits with `asyncio.wait_for`, which before Python 3.12 can lose the
+    cancellation when a message arrives at the same moment.
+    """
+    client = await bt.Client(endpoint).connect()
+    yield client
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(client.close(), CLOSE_TIMEOUT)
 
 
 def make_client(name: str, endpoint: str, folders: pytest.TempPathFactory) -> Client:

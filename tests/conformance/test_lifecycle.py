@@ -18,7 +18,8 @@ import pytest
 from tests.conformance.clients.base import ALICE, TAO, Actor, Client
 from tests.conformance.clients.substrate import Substrate
 
-TEMPO = 10
+TEMPO = 8
+REVEAL_TEMPO = 20  # an epoch has to be long enough for a client to start, sign and send
 LONG = 50_000  # blocks: a rate limit that does not pass while a test runs
 PATIENCE = 60.0  # seconds until something the chain does by itself must have happened
 
@@ -84,9 +85,10 @@ class TestLifecycle:
 
     def test_a_transfer_arrives_and_costs_its_fee(self, stage: Stage) -> None:
         before = stage.client.balance(ALICE.cold)
-        stage.client.do("transfer", ALICE, dest_ss58=stage.owner.cold, amount_tao=5000.0).expect()
-        assert stage.client.balance(stage.owner.cold) == 5000 * TAO
-        fee = before - stage.balance(ALICE) - 5000 * TAO
+        amount = stage.observer.subnet_cost() // TAO + 100  # it doubles with every subnet
+        stage.client.do("transfer", ALICE, dest_ss58=stage.owner.cold, amount_tao=float(amount)).expect()
+        assert stage.client.balance(stage.owner.cold) == amount * TAO
+        fee = before - stage.balance(ALICE) - amount * TAO
         assert 100_000 < fee < 500_000, "a transfer costs about 166 thousand rao"
         for actor in (stage.validator, *stage.miners):
             stage.observer.do("transfer", ALICE, dest_ss58=actor.cold, amount_tao=1000.0).expect()
@@ -99,12 +101,14 @@ class TestLifecycle:
 
     def test_a_subnet_is_registered_by_its_owner(self, stage: Stage) -> None:
         known = {netuid.value for netuid, _ in stage.observer.chain.query_map("SubtensorModule", "NetworksAdded")}
+        cost = stage.observer.subnet_cost()
+        before = stage.balance(stage.owner)
         stage.client.do("register_subnet", stage.owner).expect()
         now = {netuid.value for netuid, _ in stage.observer.chain.query_map("SubtensorModule", "NetworksAdded")}
         (stage.netuid,) = now - known
         assert stage.item("SubnetOwner", stage.netuid) == stage.owner.cold
         assert stage.client.uid(stage.netuid, stage.owner.hot) == 0
-        assert stage.balance(stage.owner) <= 4000 * TAO
+        assert cost * 0.999 <= before - stage.balance(stage.owner) <= cost + TAO, "the cost falls from block to block"
 
     def test_a_subnet_that_is_not_started_takes_no_stake(self, stage: Stage) -> None:
         outcome = stage.client.call(
@@ -140,7 +144,8 @@ class TestLifecycle:
         outcome = stage.client.call(
             "AdminUtils", "sudo_set_tempo", {"netuid": stage.netuid, "tempo": 1}, stage.miners[0], sudo=True
         )
-        assert (outcome.ok, outcome.error) == (False, "RequireSudo")
+        assert not outcome.ok
+        assert outcome.error in ("BadSigner", "Invalid signing address"), outcome  # the pool knows who may use sudo
         assert stage.item("Tempo", stage.netuid) == TEMPO
 
     def test_the_owner_sets_a_hyperparameter(self, stage: Stage) -> None:
@@ -186,7 +191,7 @@ class TestLifecycle:
         price = stage.item("SubnetTAO", stage.netuid) * TAO // stage.item("SubnetAlphaIn", stage.netuid)
         args = {
             "hotkey": stage.validator.hot, "netuid": stage.netuid, "amount_staked": 300 * TAO,
-            "limit_price": price * 11 // 10, "allow_partial": False,
+            "limit_price": price * 102 // 100, "allow_partial": False,
         }  # fmt: skip
         outcome = stage.client.call("SubtensorModule", "add_stake_limit", args, stage.validator)
         assert (outcome.ok, outcome.error) == (False, "SlippageTooHigh")
@@ -199,6 +204,20 @@ class TestLifecycle:
         ).expect()
         assert before > 5 * TAO
         assert stage.balance(stage.validator) - free > 4 * TAO
+
+    def test_stake_moves_to_another_hotkey_and_to_another_coldkey(self, stage: Stage) -> None:
+        validator, miner, netuid = stage.validator, stage.miners[0], stage.netuid
+        stage.client.do(
+            "move_stake", validator, origin_hotkey_ss58=validator.hot, origin_netuid=netuid,
+            dest_hotkey_ss58=miner.hot, dest_netuid=netuid, amount_alpha=2.0,
+        ).expect()  # fmt: skip
+        assert stage.client.stake(validator.cold, miner.hot, netuid) == pytest.approx(2 * TAO, abs=2)
+        stage.client.do(
+            "transfer_stake", validator, dest_coldkey_ss58=miner.cold, hotkey_ss58=miner.hot, origin_netuid=netuid,
+            dest_netuid=netuid, amount_alpha=1.0,
+        ).expect()  # fmt: skip
+        assert stage.client.stake(validator.cold, miner.hot, netuid) == pytest.approx(TAO, abs=2)
+        assert stage.observer.stake(miner.cold, miner.hot, netuid) >= TAO - 2
 
     def test_a_miner_serves_its_axon(self, stage: Stage) -> None:
         miner = stage.miners[0]
@@ -279,21 +298,37 @@ class TestLifecycle:
         stage.settle(
             ("sudo_set_weights_set_rate_limit", {"netuid": stage.netuid, "weights_set_rate_limit": 0}),
             ("sudo_set_commit_reveal_weights_enabled", {"netuid": stage.netuid, "enabled": True}),
+            ("sudo_set_tempo", {"netuid": stage.netuid, "tempo": REVEAL_TEMPO}),
         )
-        uid, target, salt = stage.uids[stage.validator.hot], stage.uids[stage.miners[1].hot], [7, 11]
-        account = bytes(stage.validator.hotkey.public_key)
+        validator, target, salt = stage.validator, stage.uids[stage.miners[1].hot], [7, 11]
+        account = bytes(validator.hotkey.public_key)
         digest = commit_hash(account, stage.netuid, [target], [65535], salt, 0)
-        args = {"netuid": stage.netuid, "commit_hash": "0x" + digest.hex()}
-        stage.client.call("SubtensorModule", "commit_weights", args, stage.validator, hot=True).expect()
+        commit = {"netuid": stage.netuid, "commit_hash": "0x" + digest.hex()}
         reveal = {"netuid": stage.netuid, "uids": [target], "weights": [65535], "salt": salt}
-        stage.next_epoch()
-        stage.client.do("reveal_weights", stage.validator, **reveal).expect()
-        assert stage.client.weights(stage.netuid)[uid] == {target: 1.0}
+        for _ in range(5):  # the reveal counts in one epoch only: a busy machine may miss it
+            stage.client.call("SubtensorModule", "commit_weights", commit, validator, hot=True).expect()
+            epoch = stage.item("WeightCommits", stage.netuid, validator.hot)[-1][1]
+            stage.until("the epoch to reveal in", lambda e=epoch: stage.item("SubnetEpochIndex", stage.netuid) > e)
+            outcome = stage.client.do("reveal_weights", validator, **reveal)
+            if outcome.error != "ExpiredWeightCommit":
+                break
+        outcome.expect()
+        assert stage.client.weights(stage.netuid)[stage.uids[validator.hot]] == {target: 1.0}
 
     def test_a_reveal_without_commit_is_refused(self, stage: Stage) -> None:
         args = {"netuid": stage.netuid, "uids": [0], "values": [1], "salt": [1], "version_key": 0}
         outcome = stage.client.call("SubtensorModule", "reveal_weights", args, stage.validator, hot=True)
         assert (outcome.ok, outcome.error) == (False, "NoWeightsCommitFound")
+
+    def test_weights_are_sealed_where_commit_reveal_is_on(self, stage: Stage) -> None:
+        if isinstance(stage.client, Substrate):
+            pytest.skip("substrate-interface cannot seal: timelock encryption is the SDK's")
+        target = stage.uids[stage.miners[0].hot]
+        outcome = stage.client.do("set_weights", stage.validator, netuid=stage.netuid, uids=[target], weights=[1.0])
+        reveal_round = outcome.expect().data["reveal_round"]
+        rows = stage.observer.chain.query_map("SubtensorModule", "TimelockedWeightCommits", [stage.netuid])
+        sealed = [entry for _, row in rows for entry in row.value]
+        assert (stage.validator.hot, reveal_round) in [(entry[0], entry[3]) for entry in sealed]
 
     def test_everything_is_unstaked(self, stage: Stage) -> None:
         validator = stage.validator

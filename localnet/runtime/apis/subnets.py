@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from localnet.rules import coinbase, registration
+from localnet.rules import coinbase
 from localnet.runtime.apis import common
 from localnet.runtime.apis.names import subnet_name
 from localnet.runtime.apis.registry import api
-from localnet.runtime.subtensor import staking
+from localnet.runtime.subtensor import networks, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.runtime import SpecRuntime
@@ -150,13 +150,7 @@ def get_coldkey_auto_stake_hotkey(rt: SpecRuntime, coldkey: bytes, netuid: int) 
 @api("SubnetInfoRuntimeApi_get_subnet_to_prune")
 def get_subnet_to_prune(rt: SpecRuntime) -> int | None:
     """The subnet that would make room for a new one now; None while all are immune."""
-    p = rt.subtensor
-    subnets = [
-        (netuid, p.SubnetMovingPrice[netuid]["bits"], p.NetworkRegisteredAt[netuid])
-        for netuid in common.netuids(p)
-        if netuid != common.ROOT
-    ]
-    return registration.subnet_to_prune(subnets, rt.number, p.NetworkImmunityPeriod.get())
+    return networks.subnet_to_prune(rt.subtensor)
 
 
 @api("SubnetInfoRuntimeApi_get_block_emission")
@@ -168,15 +162,4 @@ def get_block_emission(rt: SpecRuntime) -> int:
 @api("SubnetRegistrationRuntimeApi_get_network_registration_cost")
 def get_network_registration_cost(rt: SpecRuntime) -> int:
     """What registering a subnet costs now, rao."""
-    p = rt.subtensor
-    emission = coinbase.block_emission(p.TotalIssuance.get())
-    interval = registration.lock_reduction_interval(p.NetworkLockReductionInterval.get(), emission)
-    last_paid_at = network_last_lock_block(rt)
-    return registration.lock_cost(
-        rt.number, p.NetworkLastLockCost.get(), last_paid_at, p.NetworkMinLockCost.get(), interval
-    )
-
-
-def network_last_lock_block(rt: SpecRuntime) -> int:
-    """Block of the last subnet registration by anyone, 0 when there was none."""
-    return rt.subtensor.LastRateLimitedBlock["NetworkLastRegistered"]
+    return networks.lock_cost(rt.subtensor)

@@ -156,7 +156,7 @@ class AdminUtils(Pallet):
         before = p.NominatorMinRequiredStake.get()
         p.NominatorMinRequiredStake.put(min_stake)
         if min_stake > before:
-            for hotkey, coldkey, netuid in {*p.Alpha.keys(), *p.AlphaV2.keys()}:
+            for hotkey, coldkey, netuid in sorted({*p.Alpha.keys(), *p.AlphaV2.keys()}):
                 positions.clear_small_nomination(p, hotkey, coldkey, netuid)
 
     @call(ref_time=20_000_000)

@@ -86,11 +86,12 @@ class Balances(Pallet):
             raise token_error("FundsUnavailable")
         if self.reducible(source, keep_alive) < amount:
             raise token_error("NotExpendable" if keep_alive else "Frozen")
-        if source != dest:
-            if self.free(dest) + amount < EXISTENTIAL_DEPOSIT:
-                raise token_error("BelowMinimum")
-            self._set_free(dest, self.free(dest) + amount)
-            self._set_free(source, free - amount)
+        if source == dest:
+            return
+        if self.free(dest) + amount < EXISTENTIAL_DEPOSIT:
+            raise token_error("BelowMinimum")
+        self._set_free(source, free - amount)
+        self._set_free(dest, self.free(dest) + amount)
         self.emit("Transfer", **{"from": source, "to": dest, "amount": amount})
 
     @call(ref_time=TRANSFER_REF_TIME, proof_size=TRANSFER_PROOF)

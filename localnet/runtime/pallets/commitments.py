@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from localnet.errors import DispatchError
+from localnet.errors import DispatchError, ScaleError
 from localnet.rules.weights import storage_index
 from localnet.runtime.framework import Origin, Pallet, StorageMap, StorageValue, call, ensure_root, ensure_signed
 
 log = logging.getLogger("localnet.runtime")
 
 LEAST_SPACE = 100  # bytes a commitment counts for, however small
+MOST_BIG_RAW = 512  # bytes; the type's own bound, which the metadata does not carry
 RESET_BONDS = "ResetBondsFlag"
 
 
@@ -26,6 +27,12 @@ def field_size(field: Any) -> int:
         return 0
     content = field[1]
     return len(content["encrypted"] if isinstance(content, dict) else content)
+
+
+def _check_bounds(fields: list[Any]) -> None:
+    for field in fields:
+        if field[0] == "BigRaw" and len(field[1]) > MOST_BIG_RAW:
+            raise ScaleError(f"a BigRaw field holds at most {MOST_BIG_RAW} bytes, not {len(field[1])}")
 
 
 class Commitments(Pallet):
@@ -39,6 +46,11 @@ class Commitments(Pallet):
     TimelockedIndex = StorageValue[list[tuple[int, bytes]]]()
     MaxSpace = StorageValue[int]()  # bytes per account, subnet and epoch
 
+    def validate(self, who: bytes, function: str, arguments: dict[str, Any]) -> None:
+        """Raises ScaleError for a field that the chain could not decode."""
+        if function == "set_commitment":
+            _check_bounds(arguments["info"]["fields"])
+
     @call(pays=False, ref_time=40_000_000)
     def set_commitment(self, origin: Origin, netuid: int, info: dict[str, Any]) -> None:
         who = ensure_signed(origin)
@@ -47,6 +59,7 @@ class Commitments(Pallet):
             raise self.error("AccountNotAllowedCommit")
         if len(fields) > self.rt.document.constants[self.name, "MaxFields"]:
             raise self.error("TooManyFieldsInCommitmentInfo")
+        _check_bounds(fields)
         self._refuse_timelocks(fields)
         if RESET_BONDS in fields:
             self.LastBondsReset[netuid, who] = self.rt.number

@@ -38,8 +38,14 @@ class TransactionPayment(Pallet):
         self.rt.balances.emit("Withdraw", who=who, amount=fee)
         return fee
 
-    def settle(self, who: bytes, fee: int | None, tip: int) -> None:
-        """Refund (never anything: weights are not corrected after dispatch) and report the fee."""
-        if fee is not None:
-            self.rt.balances.emit("Deposit", who=who, amount=0)
-            self.emit("TransactionFeePaid", who=who, actual_fee=fee, tip=tip)
+    def settle(self, who: bytes, fee: int | None, tip: int, info: CallInfo) -> None:
+        """Give back all but the tip where the call turned out to be free, and report the fee. Weights are not corrected
+        after dispatch, so there is no other refund.
+        """
+        if fee is None:
+            return
+        actual = fee if info.pays else tip
+        if fee > actual:
+            self.rt.balances.mint(who, fee - actual)
+        self.rt.balances.emit("Deposit", who=who, amount=fee - actual)
+        self.emit("TransactionFeePaid", who=who, actual_fee=actual, tip=tip)

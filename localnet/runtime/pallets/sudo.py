@@ -1,10 +1,13 @@
-"""Sudo: one key may act as the chain itself. The outer extrinsic succeeds; `Sudid` carries what became of the call."""
+"""Sudo: one key may act as the chain itself. The outer extrinsic succeeds; `Sudid` carries what became of the call.
+
+Who else tries is refused by the pool. The sudo key gets its fee back.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from localnet.errors import DispatchError
+from localnet.errors import DispatchError, InvalidTransaction
 from localnet.runtime.framework import Origin, Pallet, Root, Signed, StorageValue, call, ensure_signed
 from localnet.runtime.pallets.balances import account_of
 from localnet.runtime.runtime_call import split_call
@@ -19,6 +22,11 @@ class Sudo(Pallet):
         if not isinstance(origin, Root) and ensure_signed(origin) != self.Key.get():
             raise self.error("RequireSudo")
 
+    def validate(self, who: bytes, function: str, arguments: dict[str, Any]) -> None:
+        """Only the sudo key's extrinsics get into the pool. Raises InvalidTransaction BadSigner."""
+        if who != self.Key.get():
+            raise InvalidTransaction("BadSigner")
+
     def _result(self, origin: Origin, inner: Any) -> Any:
         try:
             self.rt.dispatch(origin, *split_call(inner))
@@ -26,22 +34,22 @@ class Sudo(Pallet):
             return ("Err", error.value)
         return ("Ok", ())
 
-    @call(ref_time=20_000_000, proof_size=1517)
+    @call(ref_time=20_000_000, proof_size=1517, refunded=True)
     def sudo(self, origin: Origin, call: Any) -> None:
         self._require_sudo(origin)
         self.emit("Sudid", sudo_result=self._result(Root(), call))
 
-    @call(ref_time=20_000_000, proof_size=1517)
+    @call(ref_time=20_000_000, proof_size=1517, refunded=True)
     def sudo_unchecked_weight(self, origin: Origin, call: Any, weight: Any) -> None:
         self._require_sudo(origin)
         self.emit("Sudid", sudo_result=self._result(Root(), call))
 
-    @call(ref_time=20_000_000, proof_size=1517)
+    @call(ref_time=20_000_000, proof_size=1517, refunded=True)
     def sudo_as(self, origin: Origin, who: Any, call: Any) -> None:
         self._require_sudo(origin)
         self.emit("SudoAsDone", sudo_result=self._result(Signed(account_of(who)), call))
 
-    @call(ref_time=20_000_000, proof_size=1517)
+    @call(ref_time=20_000_000, proof_size=1517, refunded=True)
     def set_key(self, origin: Origin, new: Any) -> None:
         self._require_sudo(origin)
         before = self.Key.get()

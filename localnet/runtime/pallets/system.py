@@ -9,7 +9,6 @@ from localnet.codec.scale import compact
 from localnet.runtime.framework import Origin, Pallet, StorageMap, StorageValue, call, ensure_root, ensure_signed
 
 BLOCK_HASH_COUNT = 2400  # how many hashes back a mortal era can reach
-MORTAL_FLAGS = 1 << 127  # balances: "new logic", set on every account the released chain creates
 
 
 class System(Pallet):

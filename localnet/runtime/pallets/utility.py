@@ -8,8 +8,6 @@ from localnet.errors import DispatchError
 from localnet.runtime.framework import Origin, Pallet, Root, call, ensure_root
 from localnet.runtime.runtime_call import split_call
 
-BATCH_LIMIT = 10922  # calls; the chain's constant Utility.batched_calls_limit
-
 
 class Utility(Pallet):
     name = "Utility"
@@ -36,7 +34,7 @@ class Utility(Pallet):
         """Run all calls or none: the first failure is the batch's failure."""
         for inner in self._checked(calls):
             if inner[:2] == ("Utility", "batch_all") and not isinstance(origin, Root):
-                raise DispatchError("BadOrigin")  # the chain filters a batch_all inside a batch_all
+                raise self.rt.system.error("CallFiltered")
             self.rt.dispatch(origin, *inner)
             self.emit("ItemCompleted")
         self.emit("BatchCompleted")

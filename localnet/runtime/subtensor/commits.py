@@ -75,7 +75,7 @@ def commit(p: Subtensor, hotkey: bytes, netuid: int, mecid: int, digest: bytes) 
     if len(queue) >= MAX_UNREVEALED:
         raise p.error("TooManyUnrevealedCommits")
     p.WeightCommits[index, hotkey] = [*queue, (digest, clock.current_epoch(p, netuid), p.rt.number, 0)]
-    registration.set_at(p.LastUpdate, index, uid, p.rt.number)
+    registration.touch(p, netuid, index, uid)
     p.emit("WeightsCommitted", hotkey, index, digest)
 
 

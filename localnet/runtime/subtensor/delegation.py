@@ -74,17 +74,14 @@ def check_in_pool(p: Subtensor, who: bytes, function: str, arguments: dict[str, 
     if function not in ("increase_take", "decrease_take"):
         return
     hotkey, take = arguments["hotkey"], arguments["take"]
+    if take < p.MinDelegateTake.get():
+        raise InvalidTransaction(("Custom", TAKE_TOO_LOW))
+    if take > p.MaxDelegateTake.get():
+        raise InvalidTransaction(("Custom", TAKE_TOO_HIGH))
     if not staking.hotkey_exists(p, hotkey):
         raise InvalidTransaction(("Custom", 4))
     if not staking.owns(p, who, hotkey):
         raise InvalidTransaction(("Custom", 25))
-    raising = function == "increase_take"
-    current = p.Delegates[hotkey]
-    wrong_way = hotkey in p.Delegates and (take <= current if raising else take >= current)
-    if wrong_way or (not raising and take < p.MinDelegateTake.get()):
-        raise InvalidTransaction(("Custom", TAKE_TOO_LOW))
-    if raising and take > p.MaxDelegateTake.get():
-        raise InvalidTransaction(("Custom", TAKE_TOO_HIGH))
 
 
 # -- child keys -----------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def recycle(p: Subtensor, netuid: int, alpha: int) -> None:
 
 def run(p: Subtensor, netuid: int, pending: Pending) -> None:
     """Run the subnet's epoch on the pending alpha and pay it out."""
-    from localnet.runtime.subtensor import epochs  # brings numpy: 80 ms and 10 MB that a chain's start need not wait for
+    from localnet.runtime.subtensor import epochs  # brings numpy: 80 ms and 10 MB that a chain's start can do without
 
     earned = epochs.run(p, netuid, pending.server + pending.validator + pending.root)
     pool = coinbase.validator_pool(pending.validator, pending.server, sum(one.server for one in earned))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localnet.errors import DispatchError
-from localnet.rules import constants
+from localnet.rules import coinbase, constants
 from localnet.rules import registration as rules
 from localnet.rules.fixed import U64F64
 from localnet.runtime.framework import Origin, Root, Signed, call, ensure_root, ensure_signed
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 ROOT = staking.ROOT
 DYNAMIC = 1  # SubnetMechanism of a subnet with a market
 LAST_REGISTERED = "NetworkLastRegistered"  # key of LastRateLimitedBlock
+ANNOUNCED = (  # a new subnet's settings that the chain makes events of
+    ("RegistrationAllowed", "NetworkRegistrationAllowed"), ("MaxAllowedUidsSet", "MaxAllowedUids"),
+    ("MaxAllowedValidatorsSet", "MaxAllowedValidators"), ("MinAllowedWeightSet", "MinAllowedWeights"),
+    ("ImmunityPeriodSet", "ImmunityPeriod"),
+)  # fmt: skip
 EXPLICIT = frozenset(("tempo", "kappa", "registration_allowed", "max_uids", "legacy_activity_cutoff"))
 
 
@@ -73,7 +78,8 @@ def owner_uid(p: Subtensor, netuid: int) -> int | None:
 
 def lock_cost(p: Subtensor) -> int:
     """What the next subnet costs, rao."""
-    interval = rules.lock_reduction_interval(p.NetworkLockReductionInterval.get(), p.BlockEmission.get())
+    emission = coinbase.block_emission(p.TotalIssuance.get())  # BlockEmission may be that of some subnet's alpha
+    interval = rules.lock_reduction_interval(p.NetworkLockReductionInterval.get(), emission)
     last_block = p.LastRateLimitedBlock[LAST_REGISTERED]
     return rules.lock_cost(p.rt.number, p.NetworkLastLockCost.get(), last_block, p.NetworkMinLockCost.get(), interval)
 
@@ -194,6 +200,8 @@ def initialise(p: Subtensor, netuid: int) -> None:
     p.TotalNetworks.put(p.TotalNetworks.get() + 1)
     write_settings(p, netuid, replace(constants.REGISTERED, tempo=tempo))
     p.RegistrationsThisInterval[netuid] = 0
+    for event, item in ANNOUNCED:
+        p.emit(event, netuid, getattr(p, item)[netuid])
 
 
 def _open_pool(p: Subtensor, netuid: int, paid: int, median: U64F64) -> None:

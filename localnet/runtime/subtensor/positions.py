@@ -145,6 +145,7 @@ def move_within_subnet(
     if value < min_transfer(p):
         raise p.error("AmountTooLow")
     staking.forget_hotkey(p, from_hotkey, from_coldkey)
+    p.LastColdkeyHotkeyStakeBlock[to_coldkey, to_hotkey] = p.rt.number  # root stake starts to age anew
     p.emit("StakeRemoved", from_coldkey, from_hotkey, value, alpha, netuid, 0)
     p.emit("StakeAdded", to_coldkey, to_hotkey, value, alpha, netuid, 0)
     return value

@@ -21,7 +21,6 @@ from localnet.runtime.subtensor import clock, networks, positions, staking
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
 
-ROOT_SEATS = 64
 ROOT_TAKE = 11_796  # of 65535: what a new root validator takes from its nominators
 PER_UID = ("Emission", "Consensus", "Dividends", "ValidatorTrust", "StakeWeight")  # number vectors zeroed with a uid
 
@@ -30,9 +29,8 @@ PER_UID = ("Emission", "Consensus", "Dividends", "ValidatorTrust", "StakeWeight"
 
 
 def ensure_not_system(p: Subtensor, hotkey: bytes) -> None:
-    """A subnet's own account is no hotkey. Raises CannotUseSystemAccount."""
-    netuid = int.from_bytes(hotkey[12:14], "little")
-    if hotkey == staking.subnet_account(p, netuid) and p.NetworksAdded[netuid]:
+    """A subnet's own account is no hotkey, nor that of a subnet to come. Raises CannotUseSystemAccount."""
+    if hotkey == staking.subnet_account(p, int.from_bytes(hotkey[12:14], "little")):
         raise p.error("CannotUseSystemAccount")
 
 
@@ -168,7 +166,7 @@ def _take_root_seat(p: Subtensor, hotkey: bytes) -> int:
     """Raises StakeTooLowForRoot when all seats are taken by more stake."""
     root = networks.ROOT
     uid = p.SubnetworkN[root]
-    if uid < ROOT_SEATS:
+    if uid < p.MaxAllowedUids[root]:
         append_neuron(p, root, hotkey)
         return int(uid)
     stakes = [p.TotalHotkeyAlpha[p.Keys[root, seat], root] for seat in range(uid)]
@@ -217,6 +215,13 @@ def set_at(item: StorageMap[list[Any]], key: int, uid: int, value: Any, fill: An
     item[key] = vector
 
 
+def touch(p: Subtensor, netuid: int, index: int, uid: int) -> None:
+    """The uid's last update on a mechanism is now. The vector has a cell for everyone on the subnet from then on."""
+    blocks = [*p.LastUpdate[index], *[0] * (p.SubnetworkN[netuid] - len(p.LastUpdate[index]))]
+    blocks[uid] = p.rt.number
+    p.LastUpdate[index] = blocks
+
+
 def _seat(p: Subtensor, netuid: int, uid: int, hotkey: bytes) -> None:
     p.Keys[netuid, uid] = hotkey
     p.Uids[netuid, hotkey] = uid
@@ -234,7 +239,7 @@ def append_neuron(p: Subtensor, netuid: int, hotkey: bytes) -> None:
         item[netuid] = [*item[netuid], 0]
     for index in _indices(p, netuid):
         p.Incentive[index] = [*p.Incentive[index], 0]
-        set_at(p.LastUpdate, index, uid, p.rt.number)
+        touch(p, netuid, index, uid)
     _seat(p, netuid, uid, hotkey)
 
 
@@ -252,7 +257,7 @@ def replace_neuron(p: Subtensor, netuid: int, uid: int, hotkey: bytes) -> None:
     _seat(p, netuid, uid, hotkey)
     _clear_neuron(p, netuid, uid)
     for index in _indices(p, netuid):
-        set_at(p.LastUpdate, index, uid, p.rt.number)
+        touch(p, netuid, index, uid)
 
 
 def _clear_neuron(p: Subtensor, netuid: int, uid: int) -> None:

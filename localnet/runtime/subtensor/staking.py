@@ -262,7 +262,7 @@ def swap_tao_for_alpha(
     p.SubnetAlphaIn[netuid] = sub_floor0(p.SubnetAlphaIn[netuid], swap.paid_out)
     p.SubnetAlphaOut[netuid] = p.SubnetAlphaOut[netuid] + swap.paid_out
     p.SubnetTAO[netuid] = p.SubnetTAO[netuid] + swap.paid_in
-    p.TotalStake.put(p.TotalStake.get() + swap.paid_in)
+    p.TotalStake.put(p.TotalStake.get() + swap.paid_in + swap.fee)  # the fee too, as on chain
     p.SubnetVolume[netuid] = p.SubnetVolume[netuid] + tao
     return swap
 

@@ -26,9 +26,13 @@ MAIN = 0  # the mechanism that calls without a mechanism id mean
 # -- what the pool asks too -----------------------------------------------------------------------------------------
 
 
+def has_mechanism(p: Subtensor, netuid: int, mecid: int) -> bool:
+    return p.NetworksAdded[netuid] and mecid < p.MechanismCountCurrent[netuid]
+
+
 def ensure_mechanism(p: Subtensor, netuid: int, mecid: int) -> None:
     """Raises MechanismDoesNotExist."""
-    if not p.NetworksAdded[netuid] or mecid >= p.MechanismCountCurrent[netuid]:
+    if not has_mechanism(p, netuid, mecid):
         raise p.error("MechanismDoesNotExist")
 
 
@@ -55,7 +59,9 @@ def last_update(p: Subtensor, index: int, uid: int) -> int:
 
 
 def ensure_rate(p: Subtensor, netuid: int, mecid: int, uid: int, error: str) -> None:
-    """Raises `error` when the uid's last update on this mechanism is too recent."""
+    """Raises `error` when the uid's last update on this mechanism is too recent, or there is no such mechanism."""
+    if not has_mechanism(p, netuid, mecid):
+        raise p.error(error)
     last = last_update(p, rules.storage_index(netuid, mecid), uid)
     if last and p.rt.number - last < p.WeightsSetRateLimit[netuid]:
         raise p.error(error)
@@ -108,7 +114,7 @@ def store(
         raise p.error(broken)
     p.Weights[index, uid] = list(zip(uids, scaled, strict=True))
     if not revealing:
-        registration.set_at(p.LastUpdate, index, uid, p.rt.number)
+        registration.touch(p, netuid, index, uid)
     p.emit("WeightsSet", index, uid)
 
 

@@ -6,6 +6,7 @@ user of this library would write them. It has no MEV shield: registrations go ou
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from substrateinterface import Keypair, SubstrateInterface
 from substrateinterface.exceptions import SubstrateRequestException
 
-from tests.conformance.clients.base import CUSTOM_ERRORS, TAO, U16_MAX, Actor, NeuronRow, Outcome, normalised
+from tests.conformance.clients.base import ALICE, CUSTOM_ERRORS, TAO, U16_MAX, Actor, NeuronRow, Outcome, normalised
 
 U64_MAX = 2**64 - 1
 Call = tuple[str, str, dict[str, Any], bool]  # pallet, function, arguments, signed by the hotkey
@@ -85,6 +86,22 @@ _OPERATIONS: dict[str, Callable[[dict[str, Any], Actor], Call]] = {
     "remove_stake": _subtensor(
         "remove_stake", hotkey=_arg("hotkey_ss58"), netuid=_NETUID, amount_unstaked=lambda a, _: _rao(a["amount_alpha"])
     ),
+    "move_stake": _subtensor(
+        "move_stake",
+        origin_hotkey=_arg("origin_hotkey_ss58"),
+        destination_hotkey=_arg("dest_hotkey_ss58"),
+        origin_netuid=_arg("origin_netuid"),
+        destination_netuid=_arg("dest_netuid"),
+        alpha_amount=lambda a, _: _rao(a["amount_alpha"]),
+    ),
+    "transfer_stake": _subtensor(
+        "transfer_stake",
+        destination_coldkey=_arg("dest_coldkey_ss58"),
+        hotkey=_arg("hotkey_ss58"),
+        origin_netuid=_arg("origin_netuid"),
+        destination_netuid=_arg("dest_netuid"),
+        alpha_amount=lambda a, _: _rao(a["amount_alpha"]),
+    ),
     "unstake_all": _subtensor("unstake_all", hotkey=_arg("hotkey_ss58")),
     "serve_axon": lambda args, actor: _axon(args),
     "set_weights": lambda args, actor: _weights(args),
@@ -113,7 +130,8 @@ class Substrate:
     name = "substrate-interface"
 
     def __init__(self, endpoint: str) -> None:
-        self.chain = SubstrateInterface(endpoint, ss58_format=42)
+        # This library takes balances for u128 where the metadata does not say otherwise; on this chain they are u64.
+        self.chain = SubstrateInterface(endpoint, ss58_format=42, type_registry={"types": {"Balance": "u64"}})
 
     def close(self) -> None:
         self.chain.close()
@@ -167,6 +185,12 @@ class Substrate:
 
     def balance(self, address: str) -> int:
         return int(self.storage("System", "Account", address)["data"]["free"])
+
+    def subnet_cost(self) -> int:
+        """What registering a subnet costs now, rao."""
+        name = "SubnetRegistrationRuntimeApi_get_network_registration_cost"
+        answer = self.chain.rpc_request("state_call", [name, "0x"])["result"]
+        return int.from_bytes(bytes.fromhex(answer.removeprefix("0x")), "little")
 
     def uid(self, netuid: int, hotkey: str) -> int | None:
         value = self.storage("SubtensorModule", "Uids", netuid, hotkey)
@@ -224,6 +248,12 @@ class Substrate:
     def hyperparameter(self, netuid: int, name: str) -> Any:
         item = {"immunity_period": "ImmunityPeriod", "serving_rate_limit": "ServingRateLimit"}[name]
         return self.storage("SubtensorModule", item, netuid)
+
+
+async def as_root(client: Substrate, function: str, **args: Any) -> None:
+    """An AdminUtils call through Sudo, without stopping the event loop meanwhile."""
+    outcome = await asyncio.to_thread(client.call, "AdminUtils", function, args, ALICE, sudo=True)
+    outcome.expect()
 
 
 def _text(data: str) -> str:

@@ -26,6 +26,11 @@ def field(type_id: int, name: str | None = None) -> dict[str, Any]:
     return {"name": name, "type": type_id}
 
 
+def option(inner: int) -> dict[str, Any]:
+    none = {"name": "None", "index": 0, "fields": []}
+    return entry({"variant": [none, {"name": "Some", "index": 1, "fields": [field(inner)]}]}, ("Option",))
+
+
 U8, U16, BOOL, PAIR, PAIRS, OPTION, NESTED, FLAGS = range(8)
 TYPES = [
     entry({"primitive": "u8"}),
@@ -33,10 +38,10 @@ TYPES = [
     entry({"primitive": "bool"}),
     entry({"tuple": [U16, U16]}),
     entry({"sequence": {"type": PAIR}}),
-    entry({"variant": [{"name": "None", "index": 0, "fields": []}, {"name": "Some", "index": 1, "fields": [field(U8)]}]}, ("Option",)),
-    entry({"variant": [{"name": "None", "index": 0, "fields": []}, {"name": "Some", "index": 1, "fields": [field(5)]}]}, ("Option",)),
+    option(U8),
+    option(OPTION),
     entry({"sequence": {"type": BOOL}}),
-]  # fmt: skip
+]
 
 
 @given(st.integers(0, (1 << 536) - 1))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tiny_runtime import SLOT, TinyRuntime, extrinsic, put
 
 from localnet.errors import ChainError, PoolRejected, RuntimeTrap, StateDiscarded, UnknownBlock
 from localnet.node.blocks import Header
 from localnet.node.chain import Chain
 from localnet.node.clock import ChainClock
+from tests.unit.localnet.node.tiny_runtime import SLOT, TinyRuntime, extrinsic, put
 
 START = 1_700_000_000_000
 

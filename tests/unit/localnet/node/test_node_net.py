@@ -42,7 +42,7 @@ async def test_failures_have_the_chains_name(localnet: Localnet) -> None:
         await send("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=10**18)
     refused = await send("//Nobody", "Balances", "transfer_keep_alive", check=False, dest="//Bob", value=1)
     assert refused.block is None and refused.error is not None and "Inability to pay some fees" in refused.error
-    with pytest.raises(CallFailed, match="RequireSudo"):
+    with pytest.raises(CallFailed, match="Invalid signing address"):
         inner = localnet.client.call_value("System", "remark", {"remark": b""})
         await send("//Bob", "Sudo", "sudo", call=inner)
     with pytest.raises(MetadataError, match="takes dest, value"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tiny_runtime import extrinsic, put
 
 from localnet.errors import PoolRejected
 from localnet.node.extrinsic import parse
 from localnet.node.pool import Entry, Pool
 from localnet.node.validity import Validity, read_apply_result, read_validity
+from tests.unit.localnet.node.tiny_runtime import extrinsic, put
 
 FOREVER = 2**64 - 1
 

@@ -12,12 +12,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tiny_runtime import TinyRuntime, extrinsic, put
 
 from localnet.errors import StateFileError, StateFileMismatch, StateFileVersion
 from localnet.net import Localnet
 from localnet.node.state import Journal
 from localnet.node.store import Store, decode_journal, encode_journal
+from tests.unit.localnet.node.tiny_runtime import TinyRuntime, extrinsic, put
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
@@ -119,7 +119,7 @@ def test_foreign_damaged_and_newer_files_are_refused(tmp_path: Path) -> None:
 VICTIM = """
     import asyncio, sys
     sys.path[:0] = [{here!r}, {root!r}]
-    from tiny_runtime import TinyRuntime
+    from tests.unit.localnet.node.tiny_runtime import TinyRuntime
     from localnet.net import Localnet
     async def main():
         async with Localnet(runtime=TinyRuntime(), mining="manual", state={path!r}) as net:

@@ -203,6 +203,16 @@ def test_raising_the_nomination_minimum_pays_small_nominations_out(m: Market) ->
     assert staking.stake_of(m.p, HOT, ALICE, m.net) > 0  # owners may hold as little as they like
 
 
+def test_small_nominations_go_in_the_order_of_the_accounts(m: Market) -> None:
+    """Not in that of a Python set, which differs from run to run."""
+    holders = [bytes([number]) * 32 for number in range(1, 9)]
+    for holder in holders:
+        m.rt.balances.mint(holder, 10 * TAO)
+        m.call(holder, "add_stake", hotkey=HOT, netuid=m.net, amount_staked=TAO)
+    m.root("AdminUtils", "sudo_set_nominator_min_required_stake", min_stake=10**9)  # 2 TAO
+    assert [value[0] for name, value in m.events() if name == "StakeRemoved"] == holders
+
+
 def test_the_owners_hotkey_changes_once_a_week(m: Market) -> None:
     other = bytes(31) + b"\4"
     m.admin(ALICE, "sudo_set_sn_owner_hotkey", netuid=m.net, hotkey=other)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from localnet.codec.scale import compact, opaque
+from localnet.codec.scale import compact, opaque, read_compact
 from localnet.errors import RuntimeApiMissing, RuntimeTrap
 from localnet.runtime.runtime import SpecRuntime
 from tests.support.extrinsics import Draft, account, era_bytes
@@ -101,7 +101,8 @@ def test_batch_stops_at_the_first_failure_and_batch_all_undoes_everything(runtim
 
 def test_sudo_belongs_to_alice_and_reports_the_inner_failure_in_its_event(runtime: SpecRuntime) -> None:
     inner = ("Balances", ("force_set_balance", {"who": ("Id", NEWCOMER), "new_free": 5 * TAO}))
-    assert apply(runtime, draft(runtime, "//Bob", "Sudo", "sudo", {"call": inner}))[:2] == b"\0\1"
+    outsider = draft(runtime, "//Bob", "Sudo", "sudo", {"call": inner})
+    assert validate(runtime, outsider.sign()).hex() == apply(runtime, outsider).hex() == "01000a"  # BadSigner
     assert apply(runtime, draft(runtime, "//Alice", "Sudo", "sudo", {"call": inner})) == OK
     assert runtime.balances.free(NEWCOMER) == 5 * TAO
     failing = ("Balances", ("force_transfer", {"source": ("Id", NEWCOMER), "dest": ("Id", BOB), "value": 10**18}))
@@ -145,6 +146,14 @@ def test_a_mortal_era_binds_to_its_first_block(runtime: SpecRuntime) -> None:
     assert apply(runtime, good) == OK
 
 
+def test_a_mortal_transaction_lives_to_the_end_of_its_era(runtime: SpecRuntime) -> None:
+    """Longevity counts from the next block, not from the era's first."""
+    for number in range(2, 42):
+        runtime.open_block(number, bytes((number - 1,)) * 32)
+    late = transfer(runtime, "//Alice", BOB, TAO, era=era_bytes(64, 10), birth=b"\x0a" * 32)
+    assert int.from_bytes(validate(runtime, late.sign())[-9:-1], "little") == 10 + 64 - 42
+
+
 def test_a_gap_in_nonces_waits_in_the_pool_and_is_refused_in_a_block(runtime: SpecRuntime) -> None:
     ahead = transfer(runtime, "//Alice", BOB, TAO, nonce=3)
     assert validate(runtime, ahead.sign())[0] == 0
@@ -162,6 +171,9 @@ def test_a_cut_extrinsic_is_refused(runtime: SpecRuntime, cut: int) -> None:
 def test_an_outsider_cannot_send_an_inherent(runtime: SpecRuntime) -> None:
     call = b"\5" + runtime.encode_call("Timestamp", "set", {"now": 1})
     assert validate(runtime, compact(len(call)) + call)[0] == 1
+    signed = draft(runtime, "//Alice", "Timestamp", "set", {"now": 1})
+    assert validate(runtime, signed.sign()).hex() == "010009"  # MandatoryValidation
+    assert apply(runtime, signed)[0] == 1
     remark = b"\5" + runtime.encode_call("System", "remark", {"remark": b""})
     assert runtime.call("BlockBuilder_apply_extrinsic", compact(len(remark)) + remark, runtime.state)[0] == 1
 
@@ -198,3 +210,63 @@ def test_an_old_block_hash_is_forgotten_and_the_genesis_hash_kept(runtime: SpecR
     assert 0 in runtime.system.BlockHash
     assert 5 not in runtime.system.BlockHash
     assert 2400 in runtime.system.BlockHash
+
+
+def test_nobody_signs_for_the_account_of_zeros(runtime: SpecRuntime) -> None:
+    """Its key is the neutral element of the curve: R = B, s = 1 is a good signature over anything."""
+    base_point = bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76")
+    signature = base_point + b"\1" + bytes(30) + b"\x80"
+    call = runtime.encode_call("SubtensorModule", "start_call", {"netuid": 1})
+    runtime.balances.mint(bytes(32), TAO)
+    body = b"\x84\0" + bytes(32) + b"\1" + signature + b"\0\0\0\0" + call
+    raw = compact(len(body)) + body
+    assert validate(runtime, raw).hex() == "01000a"  # BadSigner
+    assert runtime.call("BlockBuilder_apply_extrinsic", raw, runtime.state).hex() == "01000a"
+    assert not runtime.subtensor.SubtokenEnabled[1]
+
+
+def test_a_signature_of_the_wrong_kind_does_not_spoil_the_right_one(runtime: SpecRuntime) -> None:
+    good = transfer(runtime, "//Alice", BOB, TAO).sign()
+    kind = read_compact(good, 0)[1] + 34
+    wrong = good[:kind] + b"\0" + good[kind + 1 :]
+    assert validate(runtime, wrong).hex() == "010004"  # BadProof
+    assert validate(runtime, good)[0] == 0
+
+
+def test_who_cannot_pay_is_told_so_before_anything_about_the_call(runtime: SpecRuntime) -> None:
+    runtime.subtensor.NetworkRateLimit.put(1_000)
+    runtime.subtensor.LastRateLimitedBlock["NetworkLastRegistered"] = 1
+    runtime.balances.mint(NEWCOMER, 1_000)
+    create = draft(runtime, "//Newcomer", "SubtensorModule", "register_network", {"hotkey": BOB})
+    assert validate(runtime, create.sign()).hex() == "010001"  # Payment
+    runtime.balances.mint(NEWCOMER, TAO)
+    assert validate(runtime, create.sign()).hex() == "01000706"  # Custom(6): too soon
+
+
+def test_a_transfer_to_oneself_is_no_event_and_death_comes_before_birth(runtime: SpecRuntime) -> None:
+    runtime.balances.mint(NEWCOMER, TAO)
+    runtime.events.clear()
+    runtime.balances.transfer(NEWCOMER, NEWCOMER, TAO, keep_alive=False)
+    assert events(runtime) == [] and runtime.balances.free(NEWCOMER) == TAO
+    runtime.balances.transfer(NEWCOMER, account("//Other"), TAO, keep_alive=False)
+    assert events(runtime) == ["System.KilledAccount", "System.NewAccount", "Balances.Endowed", "Balances.Transfer"]
+
+
+def test_a_batch_all_inside_a_batch_all_is_filtered(runtime: SpecRuntime) -> None:
+    inner = ("Utility", ("batch_all", {"calls": []}))
+    answer = apply(runtime, draft(runtime, "//Alice", "Utility", "batch_all", {"calls": [inner]}))
+    assert answer[2:] == b"\3\0" + bytes((runtime.document.errors["System"]["CallFiltered"], 0, 0, 0))
+
+
+def test_sudo_gets_its_fee_back_but_not_the_tip(runtime: SpecRuntime) -> None:
+    before, issued = runtime.balances.free(ALICE), runtime.balances.TotalIssuance.get()
+    remark = ("System", ("remark", {"remark": b""}))
+    runtime.events.clear()
+    assert apply(runtime, draft(runtime, "//Alice", "Sudo", "sudo", {"call": remark}, tip=7)) == OK
+    assert before - runtime.balances.free(ALICE) == issued - runtime.balances.TotalIssuance.get() == 7
+    assert events(runtime) == [
+        "Balances.Withdraw", "Sudo.Sudid", "Balances.Deposit", "TransactionPayment.TransactionFeePaid",
+        "System.ExtrinsicSuccess",
+    ]  # fmt: skip
+    last = runtime.document.registry.decode(runtime._event_type, runtime.events[-1])["event"][1][1]
+    assert last["dispatch_info"]["pays_fee"] == "No"

@@ -57,6 +57,7 @@ def test_creation_is_refused_in_the_chain_s_order(chain: Chain) -> None:
     chain.do("Bob", "try_associate_hotkey", hotkey=HOT)
     chain.fails("NonAssociatedColdKey", "Alice", "register_network", hotkey=HOT)
     chain.fails("CannotUseSystemAccount", "Alice", "register_network", hotkey=staking.subnet_account(p, 1))
+    chain.fails("CannotUseSystemAccount", "Alice", "register_network", hotkey=staking.subnet_account(p, 77))
     chain.fails("CannotAffordLockCost", "Nobody", "register_network", hotkey=key("other"))
     p.NetworkRegistrationStartBlock.put(100)
     chain.fails("SubNetRegistrationDisabled", "Alice", "register_network", hotkey=key("other"))
@@ -194,3 +195,25 @@ def test_pruning_prefers_the_lowest_moving_price(chain: Chain) -> None:
     chain.p.SubnetMovingPrice[1] = {"bits": ONE32}
     chain.p.SubnetMovingPrice[2] = {"bits": ONE32 // 2}
     assert networks.subnet_to_prune(chain.p) == 2
+
+
+def test_a_subnet_s_halved_alpha_does_not_change_what_the_next_subnet_costs(chain: Chain) -> None:
+    """BlockEmission is rewritten by every evaluation, that of a subnet's alpha included."""
+    chain.subnet()
+    chain.next(5)
+    before = networks.lock_cost(chain.p)
+    chain.p.BlockEmission.put(TAO // 2)
+    assert networks.lock_cost(chain.p) == before
+    answer = chain.rt.call("SubnetRegistrationRuntimeApi_get_network_registration_cost", b"", chain.rt.state)
+    assert int.from_bytes(answer, "little") == before
+
+
+def test_creation_makes_the_chain_s_events_in_its_order(chain: Chain) -> None:
+    chain.next()
+    chain.rt.events.clear()
+    chain.do("Alice", "register_network", hotkey=HOT)
+    assert [name.split(".")[1] for name, _ in chain.events()] == [
+        "RegistrationAllowed", "MaxAllowedUidsSet", "MaxAllowedValidatorsSet", "MinAllowedWeightSet",
+        "ImmunityPeriodSet", "NewAccount", "Endowed", "Transfer", "SubnetOwnerHotkeySet", "NetworkAdded",
+    ]  # fmt: skip
+    assert chain.events("SubtensorModule.ImmunityPeriodSet") == [("SubtensorModule.ImmunityPeriodSet", (2, 5_000))]

@@ -147,3 +147,7 @@ class TestRoot:
         staking.increase_stake(p, key("val"), key("Bob"), 0, 1)
         chain.do("Bob", "root_register", hotkey=key("val"))
         assert p.Uids[0, key("val")] == 0 and p.Uids[0, bytes(32)] is None
+        p.MaxAllowedUids[0] = 65
+        chain.next()
+        chain.do("Bob", "root_register", hotkey=key("extra"))
+        assert p.Uids[0, key("extra")] == 64

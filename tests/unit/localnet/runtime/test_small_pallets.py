@@ -60,6 +60,10 @@ def test_space_is_rationed_per_epoch(m: Market) -> None:
         set_commitment(m, HOT, ("BigRaw", bytes(512)))  # 3072 of 3100
     small = commit(m, raw(b"x"))  # counts for 100
     assert m.refusal(HOT, "set_commitment", **small) == "SpaceLimitExceeded"
+    with pytest.raises(DispatchError, match="at most 512 bytes"):
+        set_commitment(m, BOB_HOT, ("BigRaw", bytes(513)))
+    with pytest.raises(ScaleError):  # as at a node whose type does not hold more
+        m.rt.commitments.validate(BOB_HOT, "set_commitment", commit(m, ("BigRaw", bytes(513))))
     set_commitment(m, BOB_HOT, raw(b"x"))
     m.p.SubnetEpochIndex[m.net] = 1
     set_commitment(m, HOT, raw(b"x"))

@@ -193,3 +193,17 @@ def test_auto_stake_points_to_a_registered_hotkey(m: Market) -> None:
     assert m.p.AutoStakeDestinationColdkeys[HOT, m.net] == []
     assert m.p.AutoStakeDestinationColdkeys[BOB_HOT, m.net] == [CHARLIE]
     assert m.last("AutoStakeDestinationSet") == {"coldkey": CHARLIE, "netuid": m.net, "hotkey": BOB_HOT}
+
+
+def test_moved_root_stake_starts_to_age_anew(m: Market) -> None:
+    m.root("AdminUtils", "sudo_set_subtoken_enabled", netuid=0, subtoken_enabled=True)
+    m.call(CHARLIE, "add_stake", hotkey=HOT, netuid=0, amount_staked=5 * TAO)
+    m.p.RootStakeUnlockInterval.put(10)
+    m.at(m.rt.number + 10)
+    m.call(
+        CHARLIE, "move_stake", origin_hotkey=HOT, destination_hotkey=BOB_HOT,
+        origin_netuid=0, destination_netuid=0, alpha_amount=5 * TAO,
+    )  # fmt: skip
+    assert m.p.LastColdkeyHotkeyStakeBlock[CHARLIE, BOB_HOT] == m.rt.number
+    leave = {"hotkey": BOB_HOT, "netuid": 0, "amount_unstaked": TAO}
+    assert m.refusal(CHARLIE, "remove_stake", **leave) == "RootStakeLocked"

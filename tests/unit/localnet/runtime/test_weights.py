@@ -102,6 +102,26 @@ class TestOpenWeights:
         assert chain.p.Weights[4096 + netuid, 3] == [(2, 65535)]
         assert chain.p.LastUpdate[4096 + netuid] == [0, 0, 0, chain.block]
 
+    def test_a_new_mechanism_s_clock_has_a_cell_for_everyone(self, chain: Chain, netuid: int) -> None:
+        chain.p.MechanismCountCurrent[netuid] = 2
+        chain.next()
+        chain.do("miner1", "set_mechanism_weights", mecid=1, **vector(netuid, [1], [1]))
+        assert chain.p.LastUpdate[4096 + netuid] == [0, chain.block, 0, 0]
+
+    @pytest.mark.parametrize("mecid", [1, 20, 255])
+    def test_a_mechanism_that_is_not_there_is_refused_by_the_pool(self, chain: Chain, netuid: int, mecid: int) -> None:
+        """Also one whose storage index would not fit 16 bits."""
+        weights = vector(netuid, [1], [1])
+        chain.refused(6, "validator", "set_mechanism_weights", mecid=mecid, **weights)
+        chain.fails("MechanismDoesNotExist", "validator", "set_mechanism_weights", mecid=mecid, **weights)
+        chain.p.CommitRevealWeightsEnabled[netuid] = True
+        chain.refused(6, "validator", "commit_mechanism_weights", netuid=netuid, mecid=mecid, commit_hash=bytes(32))
+        chain.refused(16, "validator", "reveal_mechanism_weights", mecid=mecid, **shown(netuid, [1], [1]))
+        chain.fails("NoWeightsCommitFound", "validator", "reveal_mechanism_weights", mecid=mecid,
+                    **shown(netuid, [1], [1]))  # fmt: skip
+        request = netuid.to_bytes(2, "little") + bytes((mecid,)) + b"\4\x3b\0"  # field 59: last update
+        assert chain.rt.call("SubnetInfoRuntimeApi_get_selective_mechagraph", request, chain.rt.state)[0] == 1
+
     def test_a_batch_goes_on_past_a_failure_and_says_so(self, chain: Chain, netuid: int) -> None:
         chain.do("validator", "batch_set_weights", netuids=[netuid, 1], weights=[[(1, 1)], [(0, 1)]],
                  version_keys=[0, 0])  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from transformers import MistralConfig, MistralForCausalLM
 
 from protocol.inference import ChallengePolicy, Sampler, derive_seed
 from template.inference.batch import GROWTH, Batch, UnsupportedModel
@@ -15,6 +16,7 @@ from template.inference.engine import (
     EngineSettings,
     EngineStopped,
 )
+from template.inference.service import GenerateService
 from tests.support.inference import collect, real_model, tiny_model
 from tests.support.plans import plan
 
@@ -87,6 +89,16 @@ async def test_leaving_the_block_frees_the_row(tiny):
         assert engine.stats().cancelled == 1
 
 
+async def test_a_client_that_leaves_its_stream_frees_the_row(tiny):
+    request = plan(tiny.identity, tiny.tokenize).request.model_copy(update={"max_tokens": 1800, "sampler": WHOLE})
+    async with ContinuousBatchingEngine(tiny, EngineSettings(max_batch=1)) as engine:
+        frames = GenerateService(engine, tiny.identity, "miner")(request)
+        await frames.__anext__()
+        await frames.aclose()
+        assert (await generate(engine, [1], GREEDY, b"a" * 32, 3))[0]
+        assert engine.stats().cancelled == 1
+
+
 @pytest.mark.parametrize(
     "prompt_ids, max_tokens", [([], 5), ([1], 0), ([257], 5), ([-1], 5), ([1] * 2000, 100), ([1], 4000)]
 )
@@ -149,8 +161,6 @@ async def test_a_failing_model_stops_the_engine_with_the_reason(tiny):
 
 
 def test_a_model_with_sliding_windows_is_refused_by_name():
-    from transformers import MistralConfig, MistralForCausalLM
-
     config = MistralConfig(
         vocab_size=32,
         hidden_size=16,
@@ -166,8 +176,6 @@ def test_a_model_with_sliding_windows_is_refused_by_name():
 
 @pytest.mark.model
 async def test_the_real_model_gives_the_same_text_alone_and_in_a_batch():
-    from template.inference.service import GenerateService
-
     loaded = real_model()
     challenges = [plan(loaded.identity, loaded.tokenize, round=i, policy=BRIEF) for i in range(3)]
     async with ContinuousBatchingEngine(loaded, EngineSettings(max_batch=1)) as engine:
