@@ -27,6 +27,7 @@ class ValidatorMetrics:
         )
         self._score = Gauge("touchstone_score", "Score by hotkey.", ["hotkey"], registry=registry)
         self._speed = Gauge("touchstone_tokens_per_s", "Newest speed by hotkey.", ["hotkey"], registry=registry)
+        self._shown: set[str] = set()
         self._block = Gauge("touchstone_block", "Block of the newest round.", registry=registry)
 
     def round(
@@ -49,6 +50,11 @@ class ValidatorMetrics:
         for hotkey, state in states.items():
             if hotkey in graph.by_hotkey:
                 self._score.labels(hotkey).set(state.score)
+        here = graph.by_hotkey.keys() & {*states, *(answer.challenge.miner for answer in answers)}
+        for hotkey in self._shown - here:  # whoever left takes the figures along; labels would grow for ever
+            for gauge in (self._score, self._speed):
+                gauge.remove(hotkey)
+        self._shown = here
 
     def weights(self, outcome: WeightsOutcome) -> None:
         self._weights.labels(outcome.taken.value).inc()

@@ -31,6 +31,7 @@ from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops
 from template.server import StreamHandler, SynapseServer
 from template.settings import MinerSettings
+from template.state import claimed
 
 if TYPE_CHECKING:
     from template.inference.engine import ContinuousBatchingEngine
@@ -48,13 +49,14 @@ def start(settings: MinerSettings, offer: Offer | None = None) -> int:
 async def serve(settings: MinerSettings, stop: asyncio.Event, offer: Offer) -> None:
     """The miner's life. Raises TemplateError when it cannot start."""
     hotkey = load_hotkey(settings)
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
     async with Chain(settings.network, timeout=settings.chain_timeout) as chain:
         watch = ChainWatch(chain, settings.netuid, hotkey.ss58, settings.metagraph_refresh)
         uid = await until(stop, watch.start(settings.wallet, settings.hotkey))
         log.info("hotkey %s has uid %d on subnet %d of %s", hotkey.ss58, uid, settings.netuid, settings.network)
         ops = Ops(watch.health)
         async with contextlib.AsyncExitStack() as stack:
+            genesis = await until(stop, chain.block_hash(0))
+            stack.enter_context(claimed(settings.state_dir, "miner", genesis, settings.netuid, hotkey.ss58))
             handler = await until(stop, stack.enter_async_context(offer(settings, hotkey, ops)))
             server = _server(settings, hotkey, watch, ops)
             server.attach_stream(INFERENCE_GENERATE, handler)
@@ -80,7 +82,8 @@ async def serve_model(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> Asyn
 
 
 def _server(settings: MinerSettings, hotkey: Hotkey, watch: ChainWatch, ops: Ops) -> SynapseServer:
-    limits = Limits()
+    # No caller may fill the batch and its queue: whoever holds a permit could make this miner busy for all others.
+    limits = Limits(concurrency_per_hotkey=max(2, settings.max_batch // 2))
     return SynapseServer(
         hotkey,
         policy=StakePolicy(lambda: watch.metagraph, min_stake=settings.min_validator_stake),

@@ -24,7 +24,7 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from protocol.metagraph import Metagraph
-from template.chain import Chain, ChainError
+from template.chain import Chain, ChainError, ChainUnreachable
 from template.errors import TemplateError
 from template.keys import Hotkey, coldkey_warning
 from template.settings import NeuronSettings
@@ -104,6 +104,17 @@ async def until(stop: asyncio.Event, work: Awaitable[T]) -> T:
                 await task
 
 
+async def together(*works: Awaitable[None]) -> None:
+    """Run until all have ended; when one fails, the others are cancelled and its error is raised at once."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def in_thread(work: Callable[[], T]) -> T:
     """Run blocking `work` in a thread that does not keep the process alive: a stop must not wait for a download."""
     loop = asyncio.get_running_loop()
@@ -156,7 +167,10 @@ def own_address(chain: Chain) -> str:
         return "127.0.0.2"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         # A connected datagram socket sends nothing; it only asks the kernel for the route. TEST-NET-1 stands for "out".
-        probe.connect(("192.0.2.1", 9))
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError as error:
+            raise ChainUnreachable(f"no way out of this machine: {error}", remedy="check its network") from None
         address = str(probe.getsockname()[0])
     if not chain.is_local and not ip_address(address).is_global:
         raise TemplateError(

@@ -81,7 +81,7 @@ def _scores(files: list[Path]) -> dict[str, list[float]]:
     """hotkey -> score in each ledger. Raises LedgerError for a file that is no ledger."""
     found: dict[str, list[float]] = {}
     for file in files:
-        with contextlib.closing(Ledger(file.expanduser())) as ledger:
+        with contextlib.closing(Ledger(file.expanduser(), create=False)) as ledger:
             for hotkey, state in ledger.scores(MECHANISM).items():
                 found.setdefault(hotkey, []).append(state.score)
     return found

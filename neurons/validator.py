@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from neurons import models
 from neurons.metrics import ValidatorMetrics
-from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, sleep_or_stop, until
+from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, sleep_or_stop, together, until
 from protocol import scoring
 from protocol.inference import MECHANISM, Calibration, Challenge, ChallengePolicy, Outcome, Pool, plan_challenge
 from protocol.metagraph import Metagraph
@@ -35,6 +35,7 @@ from template.ledger import Ledger
 from template.ops import Ops, OpsServer
 from template.rounds import Answer, Judged, ask_all, judge_all, observations, record
 from template.settings import ValidatorSettings
+from template.state import claimed
 
 if TYPE_CHECKING:
     from template.inference.models import LoadedModel
@@ -62,6 +63,8 @@ async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
         watch = ChainWatch(chain, settings.netuid, hotkey.ss58, settings.metagraph_refresh)
         uid = await until(stop, watch.start(settings.wallet, settings.hotkey))
         log.info("hotkey %s has uid %d on subnet %d of %s", hotkey.ss58, uid, settings.netuid, settings.network)
+        genesis = await until(stop, chain.block_hash(0))
+        stack.enter_context(claimed(settings.state_dir, "validator", genesis, settings.netuid, hotkey.ss58))
         loaded = await until(stop, in_thread(lambda: models.load(settings)))
         log.info("model %s, root %s", loaded.identity.name, loaded.identity.root)
         calibration = calibration_for(loaded.identity)
@@ -81,13 +84,7 @@ async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
         validator = Validator(
             settings, hotkey, chain, watch, client, loaded, verifier, calibration, ledger, secret, metrics
         )
-        watching = asyncio.ensure_future(watch.run(stop))
-        try:
-            await validator.run(stop)
-        finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+        await together(watch.run(stop), validator.run(stop))
 
 
 def read_secret(path: Path) -> bytes:
@@ -198,12 +195,8 @@ class Validator:
         """Record the round and fold it into the scores. Blocking."""
         record(self.ledger, answers, judged)
         seen = observations(answers, judged)
-        silent = [
-            n.hotkey
-            for n in graph.neurons
-            if not (n.is_serving or n.validator_permit or n.hotkey == graph.owner_hotkey)
-        ]
-        states = scoring.fold_round(self.ledger.scores(MECHANISM), seen, number, silent=silent)
+        before = self.ledger.scores(MECHANISM)
+        states = scoring.fold_round(before, seen, number, silent=scoring.absent(graph, before))
         identity = self.loaded.identity
         pools = {(identity.root, identity.dtype, hotkey): pool for hotkey, pool in judged.pools.items()}
         self.ledger.commit_round(MECHANISM, number, states, seen, pools)
@@ -216,7 +209,7 @@ class Validator:
         try:
             me = graph.by_hotkey[self.hotkey.ss58]
             held = await self.chain.weights_of(self.settings.netuid, me.uid, mechanism=MECHANISM)
-            shares = payable(earned, owner=graph.owner_hotkey, holds_weights=bool(held))
+            shares = payable(earned, present=graph.by_hotkey, owner=graph.owner_hotkey, holds_weights=bool(held))
             outcome = await self.chain.set_weights(
                 self.settings.netuid,
                 self.hotkey,
@@ -226,9 +219,6 @@ class Validator:
             )
         except ChainError as error:
             log.warning("weights not set: %s", error)
-            return
-        except KeyError:
-            log.error("hotkey %s is not registered any more: no weights", self.hotkey.ss58)
             return
         self.metrics.weights(outcome)
         self._say_weights(outcome)

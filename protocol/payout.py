@@ -7,15 +7,20 @@ miner emission the chain does not pay out but burns or recycles (Subtensor's rul
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
-def payable(earned: Mapping[str, float], *, owner: str, holds_weights: bool) -> dict[str, float]:
-    """Shares by hotkey to set on chain; empty when there is nothing to set and nothing to take back.
+def payable(
+    earned: Mapping[str, float], *, present: Collection[str], owner: str, holds_weights: bool
+) -> dict[str, float]:
+    """Shares by hotkey to set on chain, summing to 1; empty when there is nothing to set and nothing to take back.
 
-    `earned` sums to 1 or is empty; `owner` is the subnet owner's hotkey; `holds_weights` says whether the chain holds
-    weights of this validator.
+    `earned` holds positive shares; `present` are the hotkeys that have a uid now: whoever earned and left must not keep
+    the burn away; `owner` is the subnet owner's hotkey; `holds_weights` says whether the chain holds weights of this
+    validator.
     """
-    if earned:
-        return dict(earned)
+    shares = {hotkey: share for hotkey, share in earned.items() if hotkey in present}
+    total = sum(shares.values())
+    if total > 0.0:
+        return {hotkey: share / total for hotkey, share in shares.items()}
     return {owner: 1.0} if holds_weights and owner else {}

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from protocol.metagraph import Metagraph
 from protocol.verdicts import Outcome
 
 
@@ -70,6 +71,22 @@ class ScoreState:
     failed: int = 0
     inconclusive: int = 0
     last_round: int = -1
+
+
+def absent(graph: Metagraph, states: Mapping[str, ScoreState]) -> list[str]:
+    """Hotkeys that offer no address and should: `silent` of `fold_round`.
+
+    The owner and whoever may validate need not serve; but a score is for serving, so nobody keeps one without.
+    """
+    return [
+        neuron.hotkey
+        for neuron in graph.neurons
+        if not neuron.is_serving
+        and (
+            not (neuron.validator_permit or neuron.hotkey == graph.owner_hotkey)
+            or states.get(neuron.hotkey, ScoreState(neuron.hotkey)).score > 0.0
+        )
+    ]
 
 
 def qualities(

@@ -17,6 +17,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -32,13 +33,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from lineup import LINEUP, Part
 from processes import Household
 from stage import Stage
-from table import Display
+from table import Display, picture
 from watch import Watcher, verdict_on
 
+from template.chain import Chain
 from template.errors import TemplateError
 
 REPO = Path(__file__).resolve().parent.parent
 PATIENCE = 900.0  # seconds without a new paid epoch after which the run counts as failed
+SERVING_PATIENCE = 180.0  # seconds for all miners to load and publish
 REFRESH = 1.0  # seconds between two looks at the chain
 
 
@@ -50,6 +53,7 @@ class JobFailed(TemplateError):
 class Options:
     epochs: int | None
     report: Path | None
+    picture: Path | None
     fresh: bool
     keep_running: bool
     home: Path
@@ -58,6 +62,7 @@ class Options:
 def main(
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this many paid epochs.")] = None,
     report: Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")] = None,
+    picture_file: Annotated[Path | None, typer.Option("--picture", help="Draw the last table as an SVG.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget chain, wallets and scores of earlier runs.")] = False,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="With --epochs: report, then go on until Ctrl-C.")
@@ -65,8 +70,11 @@ def main(
     home: Annotated[Path, typer.Option(help="Where everything is kept.")] = REPO / ".touchstone",
 ) -> None:
     """Run a whole subnet on this machine: one chain, two validators, honest and dishonest miners."""
-    options = Options(epochs, report, fresh, keep_running, home.resolve())
+    options = Options(epochs, report, picture_file, fresh, keep_running, home.resolve())
     try:
+        for file in (report, picture_file):  # now, not after all the epochs
+            if file is not None and not file.resolve().parent.is_dir():
+                raise JobFailed(f"there is no folder for {file}", remedy="make it, or name another file")
         code = asyncio.run(run(options))
     except TemplateError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
@@ -147,9 +155,15 @@ class Job:
         async with await stage.open() as chain:
             netuid = await stage.prepare(LINEUP)
             await self._model_ready(model.name)
-            for part in LINEUP:
+            miners = [part for part in LINEUP if part.program != "validator"]
+            validators = [part for part in LINEUP if part.program == "validator"]
+            for part in miners:
                 self._start(part, stage.url, netuid)
-            say(f"started {len(LINEUP)} neurons on subnet {netuid}; logs in {self.house.logs}")
+            say(f"started {len(miners)} miners on subnet {netuid}; logs in {self.house.logs}")
+            await self._serving(chain, netuid, {part.name: stage.addresses[part.name] for part in miners})
+            for part in validators:
+                self._start(part, stage.url, netuid)
+            say(f"all miners serve; started {len(validators)} validators")
             say(f"look at it yourself: touchstone status --netuid {netuid} --network {stage.url}")
             watcher = Watcher(chain, netuid, LINEUP, stage.addresses, self.options.home / "data")
             return await self._watch(watcher)
@@ -166,6 +180,26 @@ class Job:
         if self.house.children[name].process.returncode != 0:
             raise JobFailed("the model cannot be prepared:\n  " + "\n  ".join(self.house.last_words(name, 6)))
         self.house.stop([name])
+
+    async def _serving(self, chain: Chain, netuid: int, hotkeys: dict[str, str]) -> None:
+        """Wait until the chain holds the address each miner listens on: the first round should find them all."""
+        deadline = time.monotonic() + SERVING_PATIENCE
+        while True:
+            self._check_children()
+            graph = await chain.metagraph(netuid)
+            absent = [
+                name for name, hotkey in hotkeys.items() if graph.by_hotkey[hotkey].port != self._listening_port(name)
+            ]
+            if not absent:
+                return
+            if time.monotonic() > deadline:
+                words = "\n  ".join(self.house.last_words(absent[0], 8))
+                raise JobFailed(f"{absent[0]} does not serve after {SERVING_PATIENCE:.0f} s:\n  {words}")
+            await asyncio.sleep(0.5)
+
+    def _listening_port(self, name: str) -> int | None:
+        found = re.search(r"serving \S+ on \S+:(\d+)", self.house.children[name].log.read_text(errors="replace"))
+        return int(found[1]) if found else None
 
     def _start(self, part: Part, url: str, netuid: int) -> None:
         home = self.options.home
@@ -222,6 +256,9 @@ class Job:
         if self.options.report is not None:
             self.options.report.write_text(json.dumps(result, indent=2) + "\n")
             self.display.say(f"wrote {self.options.report}")
+        if self.options.picture is not None:
+            self.options.picture.write_text(picture(watcher.rows(), watcher.title()))
+            self.display.say(f"drew {self.options.picture}")
         for problem in problems:
             self.display.say(f"NOT AS IT SHOULD BE: {problem}")
         if not problems:

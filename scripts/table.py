@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import time
 from typing import Literal
@@ -54,6 +56,14 @@ class Display:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def picture(rows: list[Row], title: str) -> str:
+    """The table as an SVG of a terminal, complete in itself: no font or anything else is fetched from elsewhere."""
+    console = Console(record=True, file=io.StringIO(), width=_WIDTH_WITHOUT_TERMINAL, highlight=False)
+    console.print(table(rows, title, _WIDTH_WITHOUT_TERMINAL))
+    svg = console.export_svg(title="./scripts/up.sh")
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def table(rows: list[Row], title: str, width: int) -> Table:

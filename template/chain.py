@@ -225,6 +225,13 @@ class Chain:
             raise _refused(what, error) from None
         except BittensorError as error:
             raise ChainRefused(f"{what}: {error}") from None
+        except Exception as error:
+            # The SDK does not check what a node sends before it reads it: a reply of another form ends in a KeyError,
+            # a TypeError or whatever decoding meets. A node that answers nonsense once must not end a neuron.
+            await self._drop(client)
+            log.debug("%s failed inside the SDK", what, exc_info=error)
+            detail = f"{what}: the SDK cannot read the answer of {self.endpoint}: {type(error).__name__}: {error}"
+            raise ChainUnreachable(detail, remedy="check the node; --log-level debug shows where") from None
 
     async def _drop(self, client: bt.Client | None) -> None:
         if client is not None and client is self._client:
@@ -345,6 +352,11 @@ class Chain:
         if due.commit_reveal:
             return await self._read_commit(netuid, hotkey.ss58, mechanism, due, asked)
         held = await self.weights_of(netuid, await self.require_registered(netuid, hotkey.ss58), mechanism=mechanism)
+        now = (await self.metagraph(netuid)).uids(weights)
+        moved = sorted(uid for hotkey, uid in by_uid.items() if uid in asked and now.get(hotkey) != uid)
+        if moved:  # a uid was given to a stranger between our read and the block that took the weights
+            detail = f"uid {moved[0]} changed hands while the weights were under way; they are set again when due"
+            return WeightsOutcome(Taken.NOT_TAKEN, detail, asked, held)
         return _compare(asked, held)
 
     async def weights_of(self, netuid: int, uid: int, *, mechanism: int = 0) -> dict[int, float]:

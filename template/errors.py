@@ -3,6 +3,8 @@
     TemplateError
     ├── KeyUnavailable        a hotkey cannot be loaded
     ├── AddressRefused        an address from the chain may not be called from here
+    ├── CannotListen          an address or port of this machine cannot be bound
+    ├── StateUnavailable      a neuron's own folder is in use, of another subnet, or may not be written
     └── CallFailed            a call gave no usable answer; `.failure` holds code, sentence and the peer's refusal
 
 Errors of other modules of this room derive from TemplateError in the module that raises them, and are listed here:
@@ -31,6 +33,14 @@ class KeyUnavailable(TemplateError):
 
 class AddressRefused(TemplateError):
     """The address is not one this machine should send requests to."""
+
+
+class CannotListen(TemplateError):
+    """The address or port cannot be bound on this machine."""
+
+
+class StateUnavailable(TemplateError):
+    """The neuron's folder cannot be used by this process."""
 
 
 @dataclass(frozen=True)

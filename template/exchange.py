@@ -150,6 +150,14 @@ def check_signer(call: Call, response: aiohttp.ClientResponse) -> None:
         raise CallFailed(Failure(FailureCode.WRONG_SIGNER, "the response names another hotkey than the one called"))
 
 
+def scheme_of(response: aiohttp.ClientResponse) -> str:
+    """The signature scheme a response names. Checked before it is used: a header may hold what UTF-8 cannot encode."""
+    scheme = response.headers.get(auth.HEADER_SCHEME, auth.DEFAULT_SCHEME)
+    if scheme not in auth.SCHEMES:
+        raise CallFailed(Failure(FailureCode.BAD_SIGNATURE, "the response names an unknown signature scheme"))
+    return scheme
+
+
 def verify_whole(call: Call, response: aiohttp.ClientResponse, body: bytes) -> SignedExchange:
     headers = response.headers
     text = headers.get(auth.HEADER_SIGNATURE)
@@ -157,7 +165,7 @@ def verify_whole(call: Call, response: aiohttp.ClientResponse, body: bytes) -> S
         detail = f"status {response.status} without a response signature"
         raise CallFailed(Failure(FailureCode.UNSIGNED, detail, _claimed_refusal(response.status, body)))
     check_signer(call, response)
-    scheme = headers.get(auth.HEADER_SCHEME, auth.DEFAULT_SCHEME)
+    scheme = scheme_of(response)
     try:
         signature = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:

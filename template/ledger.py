@@ -109,15 +109,24 @@ class Entry:
 
 
 class Ledger:
-    """One open ledger file. Raises UnknownSchema for a file it must not touch, LedgerError when it cannot be opened."""
+    """One open ledger file. Raises UnknownSchema for a file it must not touch, LedgerError when it cannot be opened.
 
-    def __init__(self, path: Path) -> None:
+    `create` false is for readers beside a validator: nothing is made, and its writer's lock is not taken.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         self._lock = threading.RLock()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.is_file():
+            raise LedgerError(f"there is no ledger at {path}", remedy="check the path")
         try:
             self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-            self._open()
+            if create:
+                self._open()
+            else:
+                self._check_schema(self._db)
         except sqlite3.DatabaseError as error:
             raise UnknownSchema(f"{path} cannot be used: {error}", remedy="move the file away") from error
 
@@ -125,20 +134,22 @@ class Ledger:
         self._db.execute("PRAGMA foreign_keys = ON")
         with self._transaction() as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            application = db.execute("PRAGMA application_id").fetchone()[0]
-            empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if empty and version == 0:
+            if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 for statement in SCHEMA.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif application != APPLICATION_ID or version != SCHEMA_VERSION:
-                raise UnknownSchema(
-                    f"{self.path} has schema {version} where {SCHEMA_VERSION} is understood",
-                    remedy="move the file away to start anew, or run the version that wrote it",
-                )
+            self._check_schema(db)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+
+    def _check_schema(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID or version != SCHEMA_VERSION:
+            raise UnknownSchema(
+                f"{self.path} has schema {version} where {SCHEMA_VERSION} is understood",
+                remedy="move the file away to start anew, or run the version that wrote it",
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from multidict import CIMultiDictProxy
 
 from protocol.errors import Refusal, RefusalCode
 from protocol.synapse import RefusalBody, encode, safe_text
+from template.errors import CannotListen
 from template.keys import AUTH_HEADERS, HEADER_HOTKEY
 from template.limits import Limits, address_key
 
@@ -77,6 +79,16 @@ class HttpServer(web.Server):
             self._by_address[key] -= 1
             if not self._by_address[key]:
                 del self._by_address[key]
+
+
+async def listen(http: web.Server, host: str, port: int, backlog: int = 100) -> asyncio.Server:
+    """Bind and accept. Raises CannotListen."""
+    try:
+        return await asyncio.get_running_loop().create_server(http, host, port, backlog=backlog)
+    except OSError as error:
+        remedy = "stop what uses the port, or choose another address and port"
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise CannotListen(f"cannot listen on {host}:{port}: {reason}", remedy=remedy) from None
 
 
 class BodyReader:

@@ -20,6 +20,8 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from template.listener import listen
+
 PATHS = ("/health", "/metrics")
 
 
@@ -57,7 +59,7 @@ class OpsServer:
 
     async def start(self) -> None:
         self._http = web.Server(self._serve, access_log=None, keepalive_timeout=10.0, max_field_size=4096)
-        self._listener = await asyncio.get_running_loop().create_server(self._http, self.host, self.port)
+        self._listener = await listen(self._http, self.host, self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

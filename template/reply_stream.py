@@ -30,6 +30,7 @@ from template.exchange import (
     check_signer,
     decode_answer,
     read_body,
+    scheme_of,
     transport_failure,
     verify_whole,
 )
@@ -147,7 +148,7 @@ class ReplyStream(Generic[Res]):
         final: Frame,
         seal: Frame,
     ) -> None:
-        scheme = response.headers.get(auth.HEADER_SCHEME, auth.DEFAULT_SCHEME)
+        scheme = scheme_of(response)
         payload = auth.stream_payload(
             scheme=scheme,
             digest=call.request_digest,

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from protocol.errors import FailureCode
 from protocol.inference import (
     INFERENCE_GENERATE,
     Calibration,
@@ -93,6 +94,10 @@ async def ask(client: SynapseClient, target: Target, challenge: Challenge, *, de
         async with stream:
             async for chunk in stream:
                 assert isinstance(chunk, GenerateChunk)  # the client decodes nothing else
+                if chunk.offset != len(streamed) or chunk.offset + len(chunk.token_ids) > challenge.request.max_tokens:
+                    # Ended here, so that nobody can keep this loop, and with it the clock of the others, busy.
+                    detail = f"a chunk at offset {chunk.offset} after {len(streamed)} tokens is out of place"
+                    raise CallFailed(Failure(FailureCode.MALFORMED, detail))
                 if first is None:
                     first = time.perf_counter() - started
                 streamed.extend(chunk.token_ids)
@@ -120,10 +125,13 @@ async def judge_all(
     for (answer, response), recomputed in zip(fine, results, strict=True):
         hotkey = answer.challenge.miner
         verdict = judge(answer.challenge, response, recomputed, calibration, answer.streamed)
-        if isinstance(recomputed, Recomputed) and verdict.outcome is not Outcome.INCONCLUSIVE:
-            after[hotkey] = pools.get(hotkey, Pool()).add(recomputed)
-            if calibration is not None and verdict.outcome is Outcome.ACCEPT:
-                verdict = judge_pool(after[hotkey], calibration) or verdict
+        if isinstance(recomputed, Recomputed) and calibration is not None and verdict.outcome is Outcome.ACCEPT:
+            pool = pools.get(hotkey, Pool()).add(recomputed)
+            pooled = judge_pool(pool, calibration)
+            # Every answer is held against a hotkey once: one that was rejected alone stays out of the pool, and a pool
+            # that was rejected starts anew. Else one bad answer would be a strike in each of the next hundred rounds.
+            after[hotkey] = Pool(span=pool.span) if pooled else pool
+            verdict = pooled or verdict
         verdicts[hotkey] = verdict
     return Judged(verdicts, after)
 

@@ -37,7 +37,7 @@ from protocol.synapse import Message, RefusalBody, Synapse, decode, encode, pars
 from template.answers import ResponseSigner, StreamSender, next_item
 from template.keys import HEADER_HOTKEY, SCHEME_OF, Hotkey, authenticate
 from template.limits import Limits, Policy, RateLimiter, ReplayStore, address_key
-from template.listener import BodyReader, HttpServer, auth_headers, cut_off, is_loopback
+from template.listener import BodyReader, HttpServer, auth_headers, cut_off, is_loopback, listen
 from template.ops import PATHS as OPS_PATHS
 from template.ops import Ops
 
@@ -137,7 +137,7 @@ class SynapseServer:
     # Life
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError when the address cannot be bound."""
+        """Bind and serve. Raises CannotListen."""
         limits = self.limits
         self._http = HttpServer(
             self._serve,
@@ -151,8 +151,7 @@ class SynapseServer:
             tcp_keepalive=False,
         )
         self._stopping = False
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._http, self.host, self.port, backlog=1024)
+        self._listener = await listen(self._http, self.host, self.port, backlog=1024)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -15,10 +15,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from protocol.generation import MAX_ANSWER_TOKENS
@@ -113,6 +114,12 @@ class MinerSettings(NeuronSettings):
     """Requests decoded together."""
     max_queue: int = Field(default=32, ge=0)
     """Requests that may wait for a place in the batch; more are told that the miner is busy."""
+
+    @field_validator("external_ip")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        """As the chain gives it back, or the miner would see a difference, and publish, for ever."""
+        return str(ip_address(value)) if value else value
 
 
 class ValidatorSettings(NeuronSettings):

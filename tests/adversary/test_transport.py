@@ -337,6 +337,10 @@ def refused(digest: bytes, **fields) -> bytes:
             lambda d: response(d, GOOD).replace(b"Content-Type:", b"X-Touchstone-Scheme: none\r\nContent-Type:"),
             FailureCode.BAD_SIGNATURE,
         ),
+        (
+            lambda d: response(d, GOOD).replace(b"Content-Type:", b"X-Touchstone-Scheme: \xff\r\nContent-Type:"),
+            FailureCode.BAD_SIGNATURE,
+        ),
         (lambda d: response(d, b""), FailureCode.MALFORMED),
         (lambda d: response(d, b"null"), FailureCode.MALFORMED),
         (lambda d: response(d, b'{"text":5}'), FailureCode.MALFORMED),
@@ -525,6 +529,12 @@ async def test_the_test_peer_s_honest_stream_is_believed(client):
         (lambda d: streamed(frames(d, A, END, request=b"\x00" * 32)), FailureCode.BAD_SIGNATURE),
         (lambda d: streamed(frames(d, A, END, signer=CHARLIE)), FailureCode.BAD_SIGNATURE),
         (lambda d: streamed(frames(d, A, END), claim=CHARLIE.ss58), FailureCode.WRONG_SIGNER),
+        (
+            lambda d: streamed(frames(d, A, END)).replace(
+                b"Content-Type:", b"X-Touchstone-Scheme: \xff\r\nContent-Type:"
+            ),
+            FailureCode.BAD_SIGNATURE,
+        ),
         (lambda d: streamed(frames(d, A, END)[:-64]), FailureCode.TRUNCATED),
         (lambda d: streamed(A.encode() + B.encode()), FailureCode.TRUNCATED),
         (lambda d: streamed(frames(d, A, END))[:-10], FailureCode.TRUNCATED),

@@ -87,7 +87,7 @@ async def mining(chain: Chain, netuid: int, loaded: LoadedModel) -> AsyncIterato
         engine = await stack.enter_async_context(ContinuousBatchingEngine(loaded, EngineSettings()))
         handlers = {
             HONEST: GenerateService(engine, loaded.identity, HONEST.ss58),
-            CHEAT: cheats.make("wrong_seed", cheats.Kitchen(engine, loaded, CHEAT.ss58)),
+            CHEAT: cheats.make("tampered", cheats.Kitchen(engine, loaded, CHEAT.ss58)),
         }
         for hotkey, handler in handlers.items():
             server = SynapseServer(hotkey, policy=StakePolicy(lambda: graph), host=IP)

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from neurons.runtime import Stopped, in_thread, sleep_or_stop, until
+from neurons.runtime import Stopped, in_thread, sleep_or_stop, together, until
 
 
 async def test_until_gives_the_result_or_stops() -> None:
@@ -33,6 +33,24 @@ async def test_until_passes_errors_through() -> None:
 
     with pytest.raises(KeyError):
         await until(asyncio.Event(), broken())
+
+
+async def test_of_works_done_together_none_dies_unseen() -> None:
+    ended = []
+
+    async def lasting() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("lasting")
+
+    async def broken() -> None:
+        await asyncio.sleep(0.01)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await asyncio.wait_for(together(broken(), lasting()), 10)
+    assert ended == ["lasting"]
 
 
 async def test_in_thread_hands_back_results_and_errors() -> None:

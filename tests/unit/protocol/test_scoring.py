@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.inference import Outcome
-from protocol.scoring import Observation, ScoreRules, ScoreState, fold_round, qualities, weights
+from protocol.metagraph import Metagraph, Neuron
+from protocol.scoring import Observation, ScoreRules, ScoreState, absent, fold_round, qualities, weights
 
 RULES = ScoreRules()
 
@@ -139,3 +140,21 @@ def test_whatever_happens_scores_stay_in_bounds_and_weights_are_a_distribution(r
     backwards = run([list(reversed(seen)) for seen in rounds])
     assert {h: s.score for h, s in backwards.items()} == pytest.approx({h: s.score for h, s in states.items()})
     assert {h: s.cooldown_until for h, s in backwards.items()} == {h: s.cooldown_until for h, s in states.items()}
+
+
+def test_nobody_keeps_a_score_without_serving():
+    def neuron(uid, hotkey, port=0, permit=False):
+        return Neuron(uid=uid, hotkey=hotkey, coldkey="c", stake=1.0, validator_permit=permit, active=True,
+                      ip="192.0.2.1" if port else "0.0.0.0", port=port, protocol=4, last_update=0, incentive=0.0,
+                      dividends=0.0, emission=0, consensus=0.0, validator_trust=0.0, registered_at=0)  # fmt: skip
+
+    neurons = (
+        neuron(0, "owner"), neuron(1, "validator", permit=True), neuron(2, "serves", port=1), neuron(3, "hidden"),
+        neuron(4, "hidden_with_permit", permit=True),
+    )  # fmt: skip
+    graph = Metagraph(netuid=1, block=1, block_hash="0x", tempo=1, neurons=neurons, owner_hotkey="owner")
+    states = {name: ScoreState(name, score=0.5) for name in ("serves", "hidden_with_permit")}
+    assert absent(graph, states) == ["hidden", "hidden_with_permit"]
+    assert absent(graph, {}) == ["hidden"]
+    after = fold_round(states, [], 1, silent=absent(graph, states))
+    assert after["hidden_with_permit"].score < 0.5 == after["serves"].score

@@ -1,9 +1,12 @@
 """`template.chain` against a real chain in this process."""
 
 import asyncio
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
+from aiohttp import WSMsgType, web
 
 from localnet.net import Localnet
 from template.chain import (
@@ -148,3 +151,49 @@ def test_only_a_chain_on_this_machine_is_local() -> None:
     assert not is_local_network("finney") and not is_local_network("wss://example.org")
     with pytest.raises(ChainError, match="unknown network"):
         Chain("fnney")
+
+
+@pytest.mark.parametrize("answer", [{"result": {"a": 1}}, {"result": 12345}, {"error": 5}, {"result": "0x00"}])
+async def test_a_node_that_answers_nonsense_is_a_chain_error(answer: dict[str, object]) -> None:
+    async def node(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type is WSMsgType.TEXT:
+                await socket.send_json({"jsonrpc": "2.0", "id": json.loads(message.data)["id"], **answer})
+        return socket
+
+    application = web.Application()
+    application.router.add_get("/", node)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with Chain(f"ws://{host}:{port}", timeout=5.0) as chain:
+            with pytest.raises(ChainUnreachable, match="cannot read the answer"):
+                await chain.block()
+            assert not chain.connected
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_uid_that_changes_hands_under_way_is_told(localnet: Localnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Chain(localnet.url) as chain:
+        netuid = await subnet(chain)
+        await localnet.mine(16)
+        now = await chain.metagraph(netuid)
+        gone = Hotkey.from_uri("//gone").ss58
+        before = dataclasses.replace(
+            now,
+            neurons=tuple(dataclasses.replace(n, hotkey=gone) if n.hotkey == MINER.ss58 else n for n in now.neurons),
+        )
+        graphs = [before, now]
+
+        async def metagraph(netuid: int, block: int | None = None) -> object:
+            return graphs.pop(0)
+
+        monkeypatch.setattr(chain, "metagraph", metagraph)
+        outcome = await chain.set_weights(netuid, VALIDATOR, {gone: 1.0})
+        assert outcome.taken is Taken.NOT_TAKEN and "changed hands" in outcome.detail

@@ -126,3 +126,16 @@ def test_unknown_files_are_refused_and_left_alone(tmp_path):
     assert garbage.read_bytes() == b"this is not a database" * 100
     with sqlite3.connect(foreign) as db:
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("things",)]
+
+
+def test_a_reader_makes_nothing_and_does_not_wait_for_the_writer(path):
+    with pytest.raises(LedgerError, match="no ledger at"):
+        Ledger(path, create=False)
+    assert not path.parent.exists()
+    with Ledger(path) as ledger, ledger._transaction(), Ledger(path, create=False) as reader:
+        assert reader.scores(0) == {}
+    foreign = path.with_name("foreign.sqlite")
+    foreign.touch()
+    with pytest.raises(UnknownSchema):
+        Ledger(foreign, create=False)
+    assert foreign.stat().st_size == 0

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from protocol.errors import FailureCode
 from protocol.inference import (
     INFERENCE_GENERATE,
     MECHANISM,
     Challenge,
     ChallengePolicy,
+    GenerateChunk,
     Outcome,
     Pool,
     Reason,
+    Recomputed,
     Unchecked,
     plan_challenge,
 )
@@ -121,7 +124,7 @@ async def test_one_round_pays_the_honest_miner_and_nobody_else(loaded: LoadedMod
     seen = observations(list(answers.values()), judged)
     states = fold_round({}, seen, 0)
     assert weights(states, 0) == {HOTKEYS["honest"].ss58: 1.0}
-    assert set(judged.pools) == {HOTKEYS[n].ss58 for n in ("honest", "tampered", "wrong_seed")}
+    assert set(judged.pools) == {HOTKEYS[n].ss58 for n in ("honest",)}, "a reject counts once"
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         for challenge in plan.values():
@@ -162,3 +165,61 @@ async def test_without_thresholds_nothing_passes(loaded: LoadedModel) -> None:
     verifier.close()
     assert judged.verdicts[HOTKEYS["honest"].ss58].reason is Reason.NO_CALIBRATION
     assert not any(verdict.outcome is Outcome.ACCEPT for verdict in judged.verdicts.values())
+
+
+class Measured:
+    """A verifier whose every recomputation finds the same margin for each token."""
+
+    def __init__(self, loaded: LoadedModel, margin: float) -> None:
+        self.loaded = loaded
+        self.margin = margin
+
+    async def recompute(self, pairs: Any) -> list[Recomputed]:
+        return [
+            Recomputed(
+                self.loaded.identity.root,
+                self.loaded.identity.dtype,
+                challenge.request.prompt_ids,
+                (self.margin,) * len(response.token_ids),
+                response.token_ids,
+                (False,) * len(response.token_ids),
+            )
+            for challenge, response in pairs
+        ]
+
+
+async def test_every_answer_is_held_against_a_hotkey_once(loaded: LoadedModel) -> None:
+    calibration = calibration_for(loaded.identity)
+    assert calibration is not None
+    honest = HOTKEYS["honest"].ss58
+    plan = {name: challenge for name, challenge in challenges(loaded).items() if name == "honest"}
+    answers = list((await ask(loaded, plan)).values())
+    clean = Pool(((calibration.pool_tokens, 0.0),))
+
+    judged = await judge_all(Measured(loaded, 5.0), calibration, answers, {honest: clean})
+    assert judged.verdicts[honest].outcome is Outcome.REJECT
+    judged = await judge_all(Measured(loaded, 0.0), calibration, answers, {honest: clean, **judged.pools})
+    assert judged.verdicts[honest].outcome is Outcome.ACCEPT, "the reject of the round before was counted again"
+
+    lossy = Pool(((calibration.pool_tokens, calibration.pool_tokens * calibration.pool_mean * 2),))
+    judged = await judge_all(Measured(loaded, 0.0), calibration, answers, {honest: lossy})
+    assert judged.verdicts[honest].reason is Reason.POOLED_MARGIN and judged.pools[honest].tokens == 0
+
+
+@pytest.mark.parametrize("offsets", [(0, 0), (1,), (0, 2), tuple(range(25))])
+async def test_chunks_out_of_place_or_beyond_the_limit_end_the_call(
+    loaded: LoadedModel, offsets: tuple[int, ...]
+) -> None:
+    challenge = challenges(loaded)["honest"]
+
+    async def handler(request: Any, caller: Any) -> AsyncIterator[Any]:
+        for offset in offsets:
+            yield GenerateChunk(offset=offset, token_ids=(7,))
+        await asyncio.Event().wait()  # whoever reads on waits for the deadline
+
+    server = SynapseServer(HOTKEYS["honest"], policy=OpenPolicy(), host="127.0.0.1")
+    server.attach_stream(INFERENCE_GENERATE, handler)
+    async with SynapseClient(VALIDATOR, allow_local=True) as client, server:
+        target = Target(HOTKEYS["honest"].ss58, "127.0.0.1", server.port)
+        (answer,) = await ask_all(client, {target: challenge}, deadline=20.0, concurrency=1)
+    assert answer.failure is not None and answer.failure.code is FailureCode.MALFORMED, answer.failure

@@ -10,10 +10,11 @@ from protocol.errors import FailureCode, Refusal, RefusalCode, SynapseError
 from protocol.metagraph import Metagraph, Neuron
 from protocol.synapse import Synapse, encode
 from template.client import SynapseClient, Target
-from template.errors import CallFailed
+from template.errors import CallFailed, CannotListen
 from template.keys import Hotkey, sign_request, verify_exchange
-from template.limits import Limits, StakePolicy
+from template.limits import Limits, OpenPolicy, StakePolicy
 from template.ops import Ops, OpsServer
+from template.server import SynapseServer
 from tests.support.transport import ALICE, BOB, CHARLIE, ECHO, TALK, Answer, Ask, Word, serving
 
 
@@ -411,3 +412,13 @@ async def test_the_operators_listener_shows_the_same():
             assert answer.status == 404
         async with http.post(f"{base}/health") as answer:
             assert answer.status == 405
+
+
+async def test_a_port_in_use_is_one_clear_error():
+    async with serving() as (server, _):
+        for other in (
+            SynapseServer(ALICE, policy=OpenPolicy(), host="127.0.0.1", port=server.port),
+            OpsServer(Ops(), port=server.port),
+        ):
+            with pytest.raises(CannotListen, match=f"cannot listen on 127.0.0.1:{server.port}: Address already in use"):
+                await other.start()

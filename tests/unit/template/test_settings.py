@@ -54,3 +54,11 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("model", [MinerSettings, ValidatorSettings])
 def test_every_setting_is_documented(model: type) -> None:
     assert [name for name, text in describe(model).items() if not text] == []
+
+
+def test_an_external_address_is_an_address_and_reads_as_the_chain_writes_it() -> None:
+    assert load(MinerSettings, flags={"netuid": 1, "external_ip": "2001:0DB8:0::1"}, environ={}).external_ip == (
+        "2001:db8::1"
+    )
+    with pytest.raises(SettingsError, match="external_ip"):
+        load(MinerSettings, flags={"netuid": 1, "external_ip": "miner.example.org"}, environ={})

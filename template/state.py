@@ -1,0 +1,66 @@
+"""A neuron's own folder: one process of a role at a time, and one hotkey on one subnet of one chain for ever.
+
+    with claimed(settings.state_dir, "miner", genesis, netuid, hotkey.ss58): ...     # raises StateUnavailable
+
+Scores, rounds and used nonces mean something only where they were made. A ledger that followed its wallet's name to
+another subnet, to a chain that began anew, or into a second process would pay by somebody else's history.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from template.errors import StateUnavailable
+
+RECORD = "belongs-to.json"
+
+
+@contextmanager
+def claimed(folder: Path, role: str, genesis: str, netuid: int, hotkey: str) -> Iterator[None]:
+    """Hold `folder` for one `role` until the block ends; the lock dies with the process.
+
+    The folder is made if missing and closed to other users. `role` is "miner" or "validator", which keep different
+    files and may run beside each other. `genesis` is the hash of block 0. Raises StateUnavailable.
+    """
+    owner = {"genesis": genesis, "netuid": netuid, "hotkey": hotkey}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # challenges lie there before they are sent
+        lock = os.open(folder / f"{role}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        remedy = "make it writable, or give another --data-dir"
+        raise StateUnavailable(f"{folder} cannot be used: {error.strerror}", remedy=remedy) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            remedy = "stop it, or give another --data-dir"
+            raise StateUnavailable(f"another {role} process uses {folder}", remedy=remedy) from None
+        _check_owner(folder, owner)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _check_owner(folder: Path, owner: dict[str, object]) -> None:
+    record = folder / RECORD
+    if not record.exists():
+        scratch = record.with_suffix(".new")
+        scratch.write_text(json.dumps(owner))
+        scratch.replace(record)
+        return
+    try:
+        known = json.loads(record.read_bytes())
+    except ValueError:
+        known = None
+    if known != owner:
+        what = [key for key in owner if not isinstance(known, dict) or known.get(key) != owner[key]]
+        raise StateUnavailable(
+            f"{folder} holds the history of another {' and '.join(what)}",
+            remedy="give another --data-dir, or move the folder away to start without scores",
+        )
