@@ -10,6 +10,7 @@ ensure_venv dev
 cd "$REPO"
 if [ "${1:-}" = "--unit" ]; then
     shift
+    export OMP_NUM_THREADS=1 # the workers fill the cores already; their math threads would only fight
     set -- tests/unit tests/spec -m "not model" -n logical "$@"
 fi
 exec "$VENV/bin/python" -m pytest "$@"
