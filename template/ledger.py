@@ -306,11 +306,3 @@ class Ledger:
             newest = "SELECT max(round) FROM rounds r WHERE r.mechanism = rounds.mechanism"
             db.execute(f"DELETE FROM rounds WHERE round < ? AND round < ({newest})", (before_round,))
         return int(gone)
-
-    def forget(self, hotkeys: Sequence[str]) -> None:
-        """Drop scores and pools of hotkeys that left the subnet for good. A reject's memory goes with them, so call it
-        only for hotkeys that could not come back without paying registration again."""
-        with self._transaction() as db:
-            for hotkey in hotkeys:
-                db.execute("DELETE FROM scores WHERE hotkey = ?", (hotkey,))
-                db.execute("DELETE FROM pools WHERE hotkey = ?", (hotkey,))

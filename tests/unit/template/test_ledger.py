@@ -72,8 +72,6 @@ def test_rounds_are_kept_once_and_per_mechanism(path):
         assert (ledger.last_round(0), ledger.last_round(1)) == (12, 3)
         assert ledger.pool(MODEL.root, "float32", "hot") == pools[(MODEL.root, "float32", "hot")]
         assert ledger.pool(MODEL.root, "float32", "stranger") == Pool()
-        ledger.forget(["hot"])
-        assert ledger.scores(0) == {} and ledger.pool(MODEL.root, "float32", "hot") == Pool()
 
 
 def test_pruning_removes_answers_and_keeps_scores(path):
