@@ -1,6 +1,6 @@
 """Fees: what a signed extrinsic pays.
 
-    fee = floor(0.0005 rao per picosecond of declared time, per-extrinsic base included) + 1 rao a byte + tip
+    fee = floor(0.0005 * base time) + floor(0.0005 * the call's time) + 1 rao a byte + tip
 
 The multiplier never moves. Calls marked free (Pays::No) pay nothing and still use up a nonce. When the TAO balance does
 not cover the fee, a few staking calls may pay in alpha at the pool's price (`alpha_fee`).
@@ -23,13 +23,18 @@ def weight_fee(ref_time: int) -> int:
 
 
 def inclusion_fee(total_ref_time: int, length: int) -> int:
-    """Fee without tip: total_ref_time includes the per-extrinsic base; length in bytes as sent (with its prefix)."""
+    """Fee without tip from a total that has the per-extrinsic base in it, as vectors state it; length in bytes.
+
+    Rounding the sum once can be a rao above `fee`, which is what the chain charges."""
     return weight_fee(total_ref_time) + RAO_PER_BYTE * length
 
 
 def fee(call_ref_time: int, length: int, tip: int = 0) -> int:
-    """What a paid extrinsic costs its signer, in rao. A transfer (224 051 000 ps, 143 bytes) costs 166 247."""
-    return inclusion_fee(BASE_EXTRINSIC_REF_TIME + call_ref_time, length) + tip
+    """What a paid extrinsic costs its signer, in rao; length in bytes as sent, prefix included.
+
+    Base and call are priced and rounded down one by one: the transfer recorded from a spec-461 node (224 051 000 ps,
+    144 bytes) cost 54 078 + 112 025 + 144 = 166 247 rao."""
+    return weight_fee(BASE_EXTRINSIC_REF_TIME) + weight_fee(call_ref_time) + RAO_PER_BYTE * length + tip
 
 
 def alpha_fee(tao_fee: int, price: U64F64, available_alpha: int) -> int:

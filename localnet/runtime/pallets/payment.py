@@ -8,7 +8,7 @@ on the released chain; here they are refused like any other call that cannot pay
 from __future__ import annotations
 
 from localnet.errors import InvalidTransaction
-from localnet.rules.fees import BASE_EXTRINSIC_REF_TIME, RAO_PER_BYTE, weight_fee
+from localnet.rules import fees
 from localnet.runtime.framework import CallInfo, Pallet, StorageValue
 
 
@@ -17,11 +17,8 @@ class TransactionPayment(Pallet):
     NextFeeMultiplier = StorageValue[int]()
 
     def fee(self, info: CallInfo, length: int, tip: int = 0) -> int:
-        """Rao. The base weight and the call's weight are priced and rounded down one by one, as the chain does: a
-        transfer of 144 bytes costs 54 078 + 112 025 + 144 rao."""
-        if not info.pays:
-            return tip
-        return weight_fee(BASE_EXTRINSIC_REF_TIME) + weight_fee(info.ref_time) + RAO_PER_BYTE * length + tip
+        """Rao; a free call costs its tip."""
+        return fees.fee(info.ref_time, length, tip) if info.pays else tip
 
     def check_payable(self, who: bytes, info: CallInfo, length: int, tip: int) -> None:
         """Raises InvalidTransaction Payment when the account cannot pay and stay alive."""
