@@ -20,6 +20,7 @@ from typing import Any, Literal
 import psutil
 import yaml
 
+from neurons import models
 from neurons.output import console, print_json
 from template.chain import Chain, ChainError
 from template.errors import TemplateError
@@ -133,6 +134,8 @@ async def check_chain(network: str, netuid: int | None, address: str | None, ske
             block = await chain.wait_ready(longest=1.0)
             findings.append(Finding("chain", "ok", f"{network} answers at {chain.endpoint}, block {block}"))
             findings.append(await check_clock(chain, skew))
+            if netuid is not None:
+                findings.append(await check_committed(chain, netuid))
             if netuid is not None and address is not None:
                 uid = await chain.require_registered(netuid, address)
                 findings.append(Finding("registered", "ok", f"uid {uid} on subnet {netuid}"))
@@ -140,6 +143,27 @@ async def check_chain(network: str, netuid: int | None, address: str | None, ske
         what = "registered" if findings else "chain"
         findings.append(Finding(what, "fail", error.message, error.remedy))
     return findings
+
+
+async def check_committed(chain: Chain, netuid: int) -> Finding:
+    """The model of a neuron without flags against what the subnet's owner committed. Raises ChainError."""
+    from template.inference.manifest import find_prepared
+
+    owner = (await chain.metagraph(netuid)).owner_hotkey
+    try:
+        prepared = await asyncio.to_thread(find_prepared, models.default_settings())
+        if prepared is None:
+            committed = await models.committed_model(chain, netuid, owner)
+            said = f"root {committed.root} in {committed.dtype}" if committed else "no model"
+            found = f"the owner of subnet {netuid} committed {said}; nothing is prepared here to compare with it"
+            return Finding("model root", "warn", found, "touchstone model prepares it now")
+        if await models.require_committed(chain, netuid, owner, prepared.identity):
+            return Finding("model root", "ok", f"{prepared.identity.root}, as the owner of subnet {netuid} committed")
+    except ChainError:
+        raise
+    except TemplateError as error:
+        return Finding("model root", "fail", error.message, error.remedy)
+    return Finding("model root", "warn", f"the owner of subnet {netuid} committed no model", models.HOW_TO_COMMIT)
 
 
 async def check_clock(chain: Chain, skew: float) -> Finding:

@@ -19,8 +19,11 @@ from typing import Any
 from lineup import Part
 from processes import Household
 
+from neurons import models
+from neurons.model_command import commit_model
 from template.chain import Chain
 from template.errors import TemplateError
+from template.inference.manifest import find_prepared
 from template.keys import Hotkey, create_wallet
 from template.operations import RAO, Operator
 
@@ -93,6 +96,19 @@ class Stage:
         validators = [self.addresses[part.name] for part in lineup if part.program == "validator"]
         await self._permits(alice, netuid, validators)
         return netuid
+
+    async def commit_model(self, netuid: int) -> None:
+        """The owner commits the root of the model that neurons without flags hold, unless the chain holds it already.
+
+        Comes after the model was prepared: nothing is downloaded here, only read (0.3 s).
+        """
+        assert self.chain is not None
+        prepared = await asyncio.to_thread(find_prepared, models.default_settings())
+        if prepared is None:
+            raise StageError("no model is prepared, so none can be committed", remedy="run: python -m neurons.models")
+        owner = Hotkey.load(OWNER, path=self.home / "hotkeys")
+        if await commit_model(self.chain, netuid, owner, prepared):
+            self.say(f"the owner committed model root {prepared.identity.root[:16]} in {prepared.identity.dtype}")
 
     async def _permits(self, alice: Operator, netuid: int, validators: Sequence[str]) -> None:
         """Wait for the epoch that gives permits, then let epochs come at the pace of the demonstration."""

@@ -4,26 +4,26 @@
     load_model(settings)      -> LoadedModel: the torch model, its tokenizer, and its identity
 
 Preparing writes one directory below `<cache>/models`: safetensors in the dtype of use, configuration, tokenizer, and
-`manifest.json` with a BLAKE3 hash of every file. It is built beside its place and renamed, under a lock, so that
-several neurons may start at once and a killed one leaves nothing half-made. Every load checks the hashes (0.2 s for
-540 MB). Weights lie on disk in the dtype they are used in, so all processes of a machine share the same pages.
+`manifest.json` with a BLAKE3 hash of every file (manifest.py). It is built beside its place and renamed, under a lock,
+so that several neurons may start at once and a killed one leaves nothing half-made. Every load checks the hashes (0.2 s
+for 540 MB). Weights lie on disk in the dtype they are used in, so all processes of a machine share the same pages.
 
-`model_root` says what identity means: the tokenizer, the chat template, the parts of the configuration that shape the
-computation, every tensor by name, shape and bytes, and the dtype. File layout and library versions do not enter.
+`model_leaves` says what identity means: the tokenizer, the chat template, the parts of the configuration that shape the
+computation, the end-of-sequence ids, every tensor by name, shape and bytes, and the dtype. `model_root` is the Merkle
+root over them (protocol/model_root.py). File layout and library versions do not enter.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import io
 import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ from transformers.utils import logging as transformers_logging
 
 from protocol.challenges import ModelIdentity
 from protocol.generation import ChatMessage
+from protocol.model_root import Leaf, document, merkle_root, tensor
 from template.inference.linear import speed_up
+from template.inference.manifest import PreparedModel, is_prepared, read_prepared, write_manifest
 from template.inference.sources import (
     ModelSettings,
     ModelUnavailable,
@@ -52,19 +54,10 @@ from template.inference.sources import (
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-MANIFEST_VERSION = 1
 PACKAGE_MODEL = "SmolLM2-135M-Instruct-Q4_1"
 # Bookkeeping that does not change what is computed.
 VOLATILE_CONFIG = ("transformers_version", "_name_or_path", "_model_name_or_path", "dtype", "torch_dtype", "use_cache")
-
-
-@dataclass(frozen=True)
-class PreparedModel:
-    """A verified directory on this machine."""
-
-    path: Path
-    identity: ModelIdentity
+VOLATILE_TOKENIZER = ("transformers_version", "name_or_path", "is_local", "local_files_only")
 
 
 @dataclass(frozen=True)
@@ -94,11 +87,11 @@ def prepare_model(settings: ModelSettings | None = None, progress: Progress | No
     progress = progress or log.info
     settings.models.mkdir(parents=True, exist_ok=True)
     with _locked(settings.models / ".lock", progress):
-        source = choose_source(settings, _is_prepared)
+        source = choose_source(settings, is_prepared)
         path = settings.directory(source)
-        if not _is_prepared(path):
+        if not is_prepared(path):
             _build(settings, source, path, progress)
-    return PreparedModel(path, _verify(path))
+    return read_prepared(path)
 
 
 def load_model(settings: ModelSettings | None = None, progress: Progress | None = None) -> LoadedModel:
@@ -125,28 +118,36 @@ def load_model(settings: ModelSettings | None = None, progress: Progress | None 
 
 def model_root(path: Path, dtype: str) -> str:
     """64 hex digits that stand for everything that determines the output of the model in `path`."""
-    config = json.loads((path / "config.json").read_text())
-    for key in VOLATILE_CONFIG:
-        config.pop(key, None)
+    return merkle_root(model_leaves(path, dtype))
+
+
+def model_leaves(path: Path, dtype: str) -> tuple[Leaf, ...]:
+    """The leaves of the model root, in no particular order. Raises ModelUnavailable when the model has no EOS id."""
     template = path / "chat_template.jinja"
-    parts: dict[str, Any] = {
-        "config": config,
-        "tokenizer": json.loads((path / "tokenizer.json").read_text()),
-        "chat_template": template.read_text() if template.exists() else "",
-        "dtype": dtype,
-        "tensors": sorted(_tensor_hashes(path)),
-    }
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(b"touchstone/model/v1" + canonical.encode()).hexdigest()
+    return (
+        document("config", _without(path / "config.json", VOLATILE_CONFIG)),
+        document("tokenizer", json.loads((path / "tokenizer.json").read_text())),
+        document("tokenizer_config", _without(path / "tokenizer_config.json", VOLATILE_TOKENIZER)),
+        document("chat_template", template.read_text() if template.exists() else ""),
+        document("dtype", dtype),
+        # The only part of the generation settings that shapes an answer: samplers come with the request.
+        document("eos_ids", _eos_ids(path)),
+        *_tensors(path),
+    )
 
 
-def _tensor_hashes(path: Path) -> Iterator[tuple[str, str, list[int], str]]:
+def _without(file: Path, volatile: Sequence[str]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return {key: value for key, value in plain.items() if key not in volatile}
+
+
+def _tensors(path: Path) -> Iterator[Leaf]:
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():
-                tensor = tensors.get_tensor(name).contiguous()
-                raw = tensor.view(torch.uint8).reshape(-1).numpy() if tensor.numel() else b""
-                yield name, str(tensor.dtype), list(tensor.shape), blake3(raw).hexdigest()
+                value = tensors.get_tensor(name).contiguous()
+                raw = value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b""
+                yield tensor(name, str(value.dtype).removeprefix("torch."), value.shape, blake3(raw).hexdigest())
 
 
 def _build(settings: ModelSettings, source: Source, path: Path, progress: Progress) -> None:
@@ -166,8 +167,8 @@ def _build(settings: ModelSettings, source: Source, path: Path, progress: Progre
             progress(f"converting {origin.name} to {settings.dtype} (once)")
             _convert_directory(origin, made, settings.dtype)
         progress("hashing")
-        _write_manifest(made, settings, source)
-        if path.exists():  # without a readable manifest: damaged
+        _describe(made, settings, source)
+        if path.exists():  # damaged, or in the form of another release
             shutil.rmtree(path)
         made.rename(path)
     finally:
@@ -208,58 +209,29 @@ def _convert_directory(origin: Path, made: Path, dtype: str) -> None:
         raise ModelUnavailable(f"{origin} has no fast tokenizer", remedy="choose a model with tokenizer.json")
 
 
-def _write_manifest(made: Path, settings: ModelSettings, source: Source) -> None:
+def _describe(made: Path, settings: ModelSettings, source: Source) -> None:
     config = json.loads((made / "config.json").read_text())
+    leaves = model_leaves(made, settings.dtype)
     identity = ModelIdentity(
         name=PACKAGE_MODEL if source == "package" else Path(settings.name).name,
         source=settings.describe(source),
-        root=model_root(made, settings.dtype),
+        root=merkle_root(leaves),
         dtype=settings.dtype,
         vocab_size=int(config["vocab_size"]),
-        eos_ids=_eos_ids(made, config),
+        eos_ids=_eos_ids(made),
         context_length=int(config["max_position_embeddings"]),
     )
-    files = {file.name: _hash_file(file) for file in sorted(made.iterdir())}
-    manifest = {"version": MANIFEST_VERSION, "identity": asdict(identity), "files": files}
-    (made / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for file in made.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    write_manifest(made, identity, leaves)
 
 
-def _eos_ids(made: Path, config: dict[str, Any]) -> tuple[int, ...]:
-    generation = made / "generation_config.json"
-    found = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
-    found = config.get("eos_token_id") if found is None else found
-    if found is None:
-        raise ModelUnavailable("the model names no end-of-sequence token", remedy="choose an instruction-tuned model")
-    return tuple(sorted({int(token) for token in (found if isinstance(found, list) else [found])}))
-
-
-def _is_prepared(path: Path) -> bool:
-    try:
-        return json.loads((path / MANIFEST).read_text()).get("version") == MANIFEST_VERSION
-    except (OSError, ValueError):
-        return False
-
-
-def _verify(path: Path) -> ModelIdentity:
-    """Check every file against the manifest; a strange file is refused too, because transformers might read it."""
-    manifest = json.loads((path / MANIFEST).read_text())
-    remedy = f"remove {path} and start again"
-    present = {file.name for file in path.iterdir()} - {MANIFEST}
-    if present != set(manifest["files"]):
-        raise ModelUnavailable(f"{path} has missing or additional files", remedy=remedy)
-    for name, expected in manifest["files"].items():
-        if _hash_file(path / name) != expected:
-            raise ModelUnavailable(f"{path / name} is not the file that was prepared", remedy=remedy)
-    return ModelIdentity(**{**manifest["identity"], "eos_ids": tuple(manifest["identity"]["eos_ids"])})
-
-
-def _hash_file(path: Path) -> str:
-    hasher = blake3()
-    hasher.update_mmap(path)
-    return str(hasher.hexdigest())
+def _eos_ids(made: Path) -> tuple[int, ...]:
+    """From the generation settings, else from the configuration; sorted."""
+    for name in ("generation_config.json", "config.json"):
+        file = made / name
+        found = json.loads(file.read_text()).get("eos_token_id") if file.exists() else None
+        if found is not None:
+            return tuple(sorted({int(token) for token in (found if isinstance(found, list) else [found])}))
+    raise ModelUnavailable("the model names no end-of-sequence token", remedy="choose an instruction-tuned model")
 
 
 @contextlib.contextmanager

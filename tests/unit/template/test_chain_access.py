@@ -95,6 +95,48 @@ async def test_what_is_missing_is_said_with_the_command_that_helps(localnet: Loc
             await chain.require_registered(1, MINER.ss58, "w", "h")
 
 
+async def test_a_text_is_committed_replaced_and_read_back(localnet: Localnet) -> None:
+    async with Chain(localnet.url) as chain:
+        netuid = await subnet(chain)
+        assert await chain.commitment(netuid, MINER.ss58) is None
+        for text in ("a", "0x6162", "x" * 128, "touchstone-model/1:..."):
+            await chain.commit(netuid, MINER, text)
+            assert await chain.commitment(netuid, MINER.ss58) == text
+        assert await chain.commitment(netuid, VALIDATOR.ss58) is None
+        for text in ("", "x" * 129, "caf\u00e9", "two\nlines"):
+            with pytest.raises(ValueError, match="128 printable ASCII"):
+                await chain.commit(netuid, MINER, text)
+        with pytest.raises(ChainRefused) as refused:
+            await chain.commit(netuid, Hotkey.from_uri("//stranger"), "a")
+        assert refused.value.name == "AccountNotAllowedCommit"
+        assert await chain.commitment(netuid, MINER.ss58) == "touchstone-model/1:..."
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        ["ResetBondsFlag"],
+        [("Raw0", b"")],
+        [("Raw2", b"\xff\xfe")],
+        [("Raw6", b"caf\xc3\xa9\x00")],
+        [("Raw3", b"a\nb")],
+        [("BigRaw", b"x" * 512)],
+        [("Raw1", b"a"), ("Raw1", b"b")],
+        [("Sha256", b"\x01" * 32)],
+        [("Raw1", b"a"), "ResetBondsFlag"],
+    ],
+    ids=str,
+)
+async def test_a_commitment_that_is_no_text_is_none(localnet: Localnet, fields: list[object]) -> None:
+    async with Chain(localnet.url) as chain:
+        entry = {"deposit": 0, "block": 1, "info": {"fields": fields}}
+        who = MINER.public_key
+        await localnet.set_storage("Commitments", "CommitmentOf", 1, who, value=entry)
+        assert await chain.query("CommitmentOf", 1, MINER.ss58, pallet="Commitments"), "nothing was stored"
+        assert await chain.commitment(1, MINER.ss58) is None
+
+
 async def test_the_error_inside_a_sudo_call_is_seen(localnet: Localnet) -> None:
     async with Chain(localnet.url) as chain:
         alice = Operator(chain, ALICE.keypair)

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from blake3 import blake3
+from safetensors import safe_open
 
 from protocol.inference import ChatMessage
-from template.inference.models import MANIFEST, load_model, model_root, prepare_model
+from protocol.model_root import inclusion_proof, tensor, verify_inclusion
+from template.inference.manifest import MANIFEST, find_prepared
+from template.inference.models import load_model, model_leaves, model_root, prepare_model
 from template.inference.sources import (
     HUB_NAME,
     ModelSettings,
@@ -53,12 +57,69 @@ def test_the_root_names_weights_tokenizer_template_and_dtype_but_not_versions(se
     assert model_root(path, "float32") != root
     config.write_text(json.dumps(plain))
     template = path / "chat_template.jinja"
-    template.write_text(template.read_text() + " ")
+    written = template.read_text()
+    template.write_text(written + " ")
     assert model_root(path, "float32") != root
+    template.write_text(written)
+    tokens = path / "tokenizer_config.json"
+    plain = json.loads(tokens.read_text())
+    tokens.write_text(json.dumps({**plain, "is_local": not plain.get("is_local")}))
+    assert model_root(path, "float32") == root
+    tokens.write_text(json.dumps({**plain, "eos_token": "!"}))
+    assert model_root(path, "float32") != root
+    tokens.write_text(json.dumps(plain))
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 3], "temperature": 0.5}))
+    both = model_root(path, "float32")
+    assert both != root, "the ids that end an answer are not under the root"
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 0], "top_k": 7}))
+    assert model_root(path, "float32") == both
     other = ModelSettings(
         source="path", name=str(write_tiny_model(tmp_path / "other", seed=1)), cache=tmp_path / "cache2"
     )
     assert prepare_model(other).identity.root != root
+
+
+def test_one_tensor_is_proved_without_the_others(settings):
+    prepared = prepare_model(settings)
+    assert set(prepared.leaves) == set(model_leaves(prepared.path, "float32"))
+    with safe_open(prepared.path / "model.safetensors", framework="pt") as file:
+        assert {leaf.name for leaf in prepared.leaves if leaf.dtype} == {"tensor/" + name for name in file.keys()}
+        norm = file.get_tensor("model.norm.weight")
+    own = tensor("model.norm.weight", "float32", norm.shape, blake3(norm.numpy().tobytes()).hexdigest())
+    proof = inclusion_proof(prepared.leaves, own.name)
+    assert verify_inclusion(prepared.identity.root, own, proof)
+    norm[3] += 1e-6
+    other = tensor("model.norm.weight", "float32", norm.shape, blake3(norm.numpy().tobytes()).hexdigest())
+    assert not verify_inclusion(prepared.identity.root, other, proof)
+
+
+def test_what_is_prepared_is_found_without_preparing(settings):
+    assert find_prepared(settings) is None
+    prepared = prepare_model(settings)
+    assert find_prepared(settings) == prepared
+
+
+def test_a_directory_of_an_older_release_is_made_anew(settings):
+    prepared = prepare_model(settings)
+    manifest = prepared.path / MANIFEST
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 1}))
+    assert find_prepared(settings) is None
+    told = []
+    assert prepare_model(settings, told.append) == prepared
+    assert any("converting" in line for line in told)
+
+
+def test_leaves_that_do_not_give_the_root_are_refused(settings):
+    manifest = prepare_model(settings).path / MANIFEST
+    plain = json.loads(manifest.read_text())
+    plain["leaves"][0]["digest"] = "00" * 32
+    manifest.write_text(json.dumps(plain))
+    with pytest.raises(ModelUnavailable, match="another root"):
+        prepare_model(settings)
+    plain["leaves"][0]["digest"] = "zz"
+    manifest.write_text(json.dumps(plain))
+    with pytest.raises(ModelUnavailable, match="64 hex digits"):
+        prepare_model(settings)
 
 
 @pytest.mark.parametrize("harm", ["altered", "missing", "added"])
