@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-asyncio>=1", "pytest-timeout", "pytest-xdist", "hypothesis>=6"]
+TEST = ["pytest>=8", "pytest-asyncio>=1", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "openai>=3"]
 LINT = ["ruff", "mypy", "import-linter"]
 
 setup(
@@ -12,7 +12,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["protocol*", "template*", "neurons*", "localnet*"]),
-    package_data={"localnet": ["data/*", "py.typed"]},
+    package_data={"localnet": ["data/*", "py.typed"], "template.inference": ["data/*.json"]},
     install_requires=[
         "bittensor>=11.3,<12",
         "torch>=2.6",

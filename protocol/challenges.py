@@ -42,19 +42,22 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class ChallengePolicy:
-    """What a validator asks for. Greedy is included because it must be served too; it never carries a round alone.
+    """What a validator asks for: as users do, mostly near the defaults and sometimes not. Greedy is included because it
+    must be served too; it never carries a round alone.
 
     The default lengths keep one answer at about a second on two CPU cores while a single request already shows most
     cheats (32 tokens expose a dropped layer, 128 a temperature that is off by 0.2).
     """
 
     samplers: tuple[Sampler, ...] = (
-        Sampler(temperature=0.8, top_k=50, top_p=0.95),
-        Sampler(temperature=0.8, top_k=50, top_p=0.95),
-        Sampler(temperature=0.7, top_k=40, top_p=0.9),
-        Sampler(temperature=0.9, top_k=64, top_p=0.95),
-        Sampler(temperature=1.0, top_k=50, top_p=0.9),
+        *[Sampler()] * 6,
         Sampler(temperature=0.0, top_k=0, top_p=1.0),
+        Sampler(temperature=1.0, top_k=0, top_p=1.0),
+        *(
+            Sampler(temperature=temperature, top_k=top_k, top_p=top_p)
+            for temperature in (0.5, 0.7, 0.9, 1.0, 1.2)
+            for top_k, top_p in ((50, 1.0), (40, 0.9))
+        ),
     )
     max_tokens: tuple[int, ...] = (32, 48, 64)
     length_classes: tuple[str, ...] = LENGTH_CLASSES
@@ -110,9 +113,11 @@ def plan_challenge(
     tokenize: Tokenize,
     policy: ChallengePolicy | None = None,
     part: int = 0,
+    passages: Sequence[str] = (),
 ) -> Challenge:
     """The challenge for `miner` in `round`; `part` numbers several challenges to one miner in the same round.
 
+    `passages` are texts that longer prompts may refer to, such as pieces of the training corpus.
     `secret` is at least 16 bytes known to the validator alone. `tokenize` is the validator's own chat template and
     tokenizer. Raises ValueError when the secret is short or the prompt does not fit the model's context.
     """
@@ -125,7 +130,7 @@ def plan_challenge(
     max_tokens = shared.pick(policy.max_tokens)
     length = shared.pick(policy.length_classes)
     own = Draw(_key(secret, f"prompt|{place}|{miner}|{model.root}"))
-    messages = write_messages(own, length)
+    messages = write_messages(own, length, passages)
     prompt_ids = tuple(int(token) for token in tokenize(messages))
     if len(prompt_ids) + max_tokens > model.context_length:
         raise ValueError(

@@ -5,6 +5,7 @@
     ├── MalformedMessage      bytes that are not the message the synapse promises
     ├── StreamError           a stream of frames breaks its rules (truncated, altered, too large)
     ├── ExchangeError         a stored exchange cannot be read, or its signatures do not hold
+    ├── EvidenceError         bytes that are no evidence, or a verdict of which none can be made
     └── Refusal               a server declines a request: `code`, a safe sentence, perhaps `retry_after`
 
 `RefusalCode` is what a server answers; the HTTP status goes with the code and carries nothing more. `FailureCode` is
@@ -39,6 +40,10 @@ class StreamError(ProtocolError):
 
 class ExchangeError(ProtocolError):
     """A stored exchange cannot be decoded, or a signature in it does not verify."""
+
+
+class EvidenceError(ProtocolError):
+    """Bytes are not evidence in its one form, or no evidence can be made of what is at hand."""
 
 
 class RefusalCode(str, Enum):

@@ -6,19 +6,20 @@ side allocate more than a few hundred kilobytes. A streamed answer is a run of `
 `GenerateResponse` that repeats all token ids; the response is what the miner signs.
 
     request_digest(request)           sha256 over the canonical JSON
-    derive_seed(request, miner)       sha256 over nonce, request digest and the miner's hotkey: the miner never
-    chooses it,
-                                      so no answer can be replayed or prepared, and no two miners owe the same text
+    derive_seed(request, miner)       sha256 over nonce, request digest and the miner's hotkey: the miner never chooses
+                                      it, so no answer can be replayed or prepared, and no two owe the same text
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from protocol.fingerprint import encoded_size
 from protocol.sampling import Sampler
 from protocol.synapse import KIB, MIB, Message, Synapse
 
@@ -66,15 +67,18 @@ class Timings(Message):
     total_ms: float = Field(ge=0.0, le=1e9)
 
 
-class GenerateResponse(Message):
-    """The whole answer. `token_ids` includes the closing end-of-sequence token when `finish_reason` is "eos".
+class Proof(Message):
+    """What makes checking cheaper than redoing: the fingerprint of `protocol/fingerprint.py`, base64."""
 
-    `proof` is the place of the hidden-state fingerprint; version 1 has none, so only null is accepted.
-    """
+    fingerprint: str = Field(max_length=4 * math.ceil(encoded_size(MAX_ANSWER_TOKENS) / 3))
+
+
+class GenerateResponse(Message):
+    """The whole answer. `token_ids` includes the closing end-of-sequence token when `finish_reason` is "eos"."""
 
     token_ids: tuple[TokenId, ...] = Field(max_length=MAX_ANSWER_TOKENS)
     finish_reason: FinishReason
-    proof: None = None
+    proof: Proof
     timings: Timings
 
 
@@ -97,7 +101,7 @@ def derive_seed(request: GenerateRequest, miner_hotkey: str) -> bytes:
 
 INFERENCE_GENERATE: Synapse[GenerateRequest, GenerateResponse] = Synapse(
     name="inference_generate",
-    version=1,
+    version=2,
     request=GenerateRequest,
     response=GenerateResponse,
     max_request_bytes=1 * MIB,

@@ -1,31 +1,42 @@
-"""Prompts for challenges: synthetic, varied, never twice.
+"""Prompts for challenges: varied from their first words on, never twice, and of the shapes that users' requests have.
 
-A prompt is built from word lists by a replayable `Draw`: a system line, one of several task shapes with several
-independent slots, and for the longer classes a block of made-up facts that the task refers to. The shortest class alone
-has more than 10^9 texts, and every challenge also has its own nonce, so stored answers are worth nothing.
+A prompt is built from word lists by a replayable `Draw`: mostly a system line, sometimes an earlier exchange, one of
+several task shapes with several independent slots, and for the longer classes a block of made-up notes, or a passage of
+a corpus, that the task refers to. Already the system line has more than 10^6 texts, so that keeping the state after a
+common beginning saves a miner next to nothing, and every challenge has its own nonce, so stored answers are worth
+nothing.
 
-    write_messages(draw, "short")    about 40-70 tokens with SmolLM2's tokenizer
-    write_messages(draw, "medium")   about 100-180
-    write_messages(draw, "long")     about 250-400
+    write_messages(draw, "short")    about 50-110 tokens with SmolLM2's tokenizer
+    write_messages(draw, "medium")   about 100-210
+    write_messages(draw, "long")     about 220-390
+    write_messages(draw, "long", passages)    the same with passages of a corpus instead of notes, half of the time
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from protocol.draw import Draw
-from protocol.generation import ChatMessage
+from protocol.generation import MAX_MESSAGE_CHARACTERS, ChatMessage
 
 LENGTH_CLASSES = ("short", "medium", "long")
 FACTS = {"short": (0, 0), "medium": (2, 4), "long": (8, 12)}  # how many facts precede the task, inclusive
 
 SYSTEMS = (
-    "You are a careful assistant. Answer in plain English.",
-    "You answer briefly and stay with what is asked.",
-    "You are a patient teacher who explains with examples.",
-    "You write clearly, in complete sentences.",
-    "You are an editor. Be precise and friendly.",
-    "You help people plan their day and their work.",
-    "Answer as a well-read librarian would.",
-    "You are a guide who knows the town and its stories.",
+    "You are {person}, {trade} in {place}. Answer {style}.",
+    "Answer {audience} {style}, in a {mood} tone.",
+    "You help {trade} with questions about {topic}. Be {mood} and precise.",
+    "You are an editor who likes {thing} and {topic2}. Write {style}.",
+    "Stay with what is asked; {audience} will read it on {day}.",
+    "You teach {topic} to {audience}. Your tone is {mood}.",
+    "Speak as {trade} would to {audience}, {style}.",
+    "You are a guide to {place}. Keep it {mood}; never mention {thing}.",
+)
+OPENINGS = (
+    ("Can you help me with {topic}?", "Gladly. What about {topic} would {audience} like to know?"),
+    ("{person} told me about {thing} on {day}.", "That sounds like {person}. Was it in {place}?"),
+    ("I have {number} questions.", "Ask them one by one, and I shall answer {style}."),
+    ("Good {day}! Do you know {place}?", "A little. {person}, {trade}, told me of it."),
 )
 PEOPLE = (
     "Amara", "Bojan", "Chiyo", "Dagny", "Emeka", "Farida", "Goran", "Hana", "Ilse", "Jorge", "Kamala", "Lucien",
@@ -109,17 +120,28 @@ CLOSINGS = (
 )
 
 
-def write_messages(draw: Draw, length: str) -> tuple[ChatMessage, ...]:
-    """A system line and one user message of the given length class. Raises KeyError for an unknown class."""
+def write_messages(draw: Draw, length: str, passages: Sequence[str] = ()) -> tuple[ChatMessage, ...]:
+    """Messages of the given length class, the last one a user's. Raises KeyError for an unknown class.
+
+    `passages`: texts of a corpus, each cut to what a message may hold; used by the classes that have notes.
+    """
     fewest, most = FACTS[length]
-    system = ChatMessage(role="system", content=draw.pick(SYSTEMS))
+    messages = []
+    if draw.below(8):
+        messages.append(ChatMessage(role="system", content=_fill(draw, draw.pick(SYSTEMS))))
+    if not draw.below(4):
+        asked, answered = draw.pick(OPENINGS)
+        messages.append(ChatMessage(role="user", content=_fill(draw, asked)))
+        messages.append(ChatMessage(role="assistant", content=_fill(draw, answered)))
     lines = [
         f"Note {i + 1}: {_fill(draw, draw.pick(FACT_SHAPES))}" for i in range(fewest + draw.below(most - fewest + 1))
     ]
     task = _fill(draw, draw.pick(TASKS))
-    if lines:
+    if lines and passages and draw.below(2):
+        task = f"{draw.pick(passages)[: MAX_MESSAGE_CHARACTERS // 2]}\n\n{task}"
+    elif lines:
         task = "\n".join([*lines, "", f"{task} {draw.pick(CLOSINGS)}"])
-    return (system, ChatMessage(role="user", content=task))
+    return (*messages, ChatMessage(role="user", content=task))
 
 
 def _fill(draw: Draw, shape: str) -> str:

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from protocol.synapse import Message
 
@@ -44,12 +44,24 @@ CUT_MARGIN = 10.0
 matters for: every rule clips at 0.3 or compares with 1."""
 
 
+COLDEST = 0.01
+"""Lowest temperature that is not greedy. Below it logit / temperature leaves what float64 can add noise to, and at the
+smallest positive numbers it overflows."""
+
+
 class Sampler(Message):
     """Sampler settings as they travel. temperature 0 is greedy (top_k and top_p are then ignored)."""
 
     temperature: float = Field(default=0.8, ge=0.0, le=2.0)
     top_k: int = Field(default=50, ge=0, le=1000)  # 0: the whole vocabulary
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+
+    @field_validator("temperature")
+    @classmethod
+    def _warm_or_greedy(cls, value: float) -> float:
+        if 0.0 < value < COLDEST:
+            raise ValueError(f"a temperature is 0 or at least {COLDEST:g}")
+        return value
 
     @property
     def greedy(self) -> bool:
@@ -63,15 +75,14 @@ class NoiseKey:
     words: tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Slack:
-    """How unsure two honest machines may be about who passes the cut; measured by calibration.
+class Slack(Message):
+    """How unsure two honest machines may be about who passes the cut; part of a calibration.
 
     logit: units of a raw logit at the top-k boundary. mass: probability at the top-p boundary.
     """
 
-    logit: float
-    mass: float
+    logit: float = Field(ge=0.0)
+    mass: float = Field(ge=0.0)
 
 
 def noise_key(seed: bytes) -> NoiseKey:
@@ -159,7 +170,7 @@ def choose(token_ids: npt.ArrayLike, logits: npt.ArrayLike, sampler: Sampler, ke
         return int(rank(token_ids, logits)[0][0])
     ids, values = candidates(token_ids, logits, sampler)
     scores = values / sampler.temperature + gumbel(key, position, ids)
-    return int(ids[np.lexsort((ids, -scores))[0]])
+    return int(ids[scores == scores.max()].min())
 
 
 @dataclass(frozen=True)

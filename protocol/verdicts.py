@@ -2,36 +2,34 @@
 
 Read from the bottom: `judge` is the whole rule. It first looks at form (`check_form`: nothing but request and
 response), then at the verifier's recomputation: one `Recomputed` holds, for every answer token, how far it was from
-winning. If there is none (`Unchecked`), the verdict is inconclusive; nothing passes because it could not be checked.
+winning, and for every fingerprint chunk, how far the miner's hidden states were from the verifier's. Neither is enough
+alone: the fingerprint is blind to how tokens were chosen, the margins need many tokens to see a model that is nearly
+right. If there is no recomputation (`Unchecked`), the verdict is inconclusive; nothing passes because it could not be
+checked.
 
-A single request is short, so its rules are blunt. `Pool` adds up the clipped margins of one hotkey over its last
-thousands of tokens, and `judge_pool` sees the small, steady deviations (a temperature that is off by little, eight-bit
-weights) that one request hides.
+`Pool` adds up the clipped margins of one hotkey over its last thousands of tokens, and `judge_pool` sees the small,
+steady deviations (a speculation that accepts whatever nearly wins) that one answer hides.
 
-`Calibration` holds every threshold with the honest figures it was drawn from; its digest goes into each verdict.
-The fingerprint check will join `judge` between form and margins; its place on the wire is `GenerateResponse.proof`.
+Every threshold is in a `Calibration` (protocol/calibration.py), whose digest goes into each verdict.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from protocol import fingerprint
+from protocol.calibration import Calibration
 from protocol.challenges import Challenge
 from protocol.generation import DType, GenerateResponse
-from protocol.sampling import CUT_MARGIN, Slack
+from protocol.sampling import CUT_MARGIN
 
 MARGIN_CLIP = 0.3
 """Margins are clipped here before they are averaged. An honest flip at the edge of top-p can be worth 8; unclipped, a
 few of those hide the many small margins of a lossy speculation (measured: 0.3 separates best of 0.1, 0.3, 1, 10)."""
-
-LOST_MARGIN = 1.0
-"""A token that lost by more than this was not sampled by the rule. One may be a rare flip; `Calibration.lost_tokens`
-says how many make a reject."""
 
 
 class Outcome(str, Enum):
@@ -55,9 +53,11 @@ class Reason(str, Enum):
     AFTER_EOS = "after_eos"  # tokens after an end-of-sequence token
     FINISH_REASON = "finish_reason"  # the finish reason contradicts the tokens
     STREAM_MISMATCH = "stream_mismatch"  # the streamed tokens are not the answer's
-    # tokens: reject
+    PROOF_FORM = "proof_form"  # the proof is not the one that so many tokens have
+    # tokens and proof: reject
     FAKE_EOS = "fake_eos"  # the end-of-sequence token did not win its position
-    LOST_TOKENS = "lost_tokens"  # several tokens were far from winning
+    LOST_TOKENS = "lost_tokens"  # tokens were far from winning
+    FINGERPRINT = "fingerprint"  # the hidden states are not this model's
     MEAN_MARGIN = "mean_margin"  # the answer as a whole is too far from the rule
     POOLED_MARGIN = "pooled_margin"  # the hotkey's answers together are too far from the rule
     # inconclusive
@@ -71,34 +71,11 @@ class Reason(str, Enum):
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Thresholds for one (model, dtype) and the honest sample they stand on; `root` "" means any model of the dtype."""
-
-    dtype: DType
-    root: str
-    slack: Slack
-    eos_margin: float  # an end-of-sequence token may lose by this much
-    lost_tokens: int  # this many tokens beyond LOST_MARGIN reject a request
-    request_mean: float  # mean clipped margin of one request, above which it is rejected ...
-    request_tokens: int  # ... if it has at least this many tokens
-    pool_mean: float  # the same for a pool ...
-    pool_tokens: int  # ... of at least this many tokens
-    honest_tokens: int  # sample size behind the figures below
-    honest_match: float  # share of honest tokens that win outright
-    honest_max: float  # largest honest margin
-    honest_mean: float  # mean honest clipped margin
-    measured: str  # software and machine, for people
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
 class Recomputed:
-    """What one prefill over prompt and answer says; all sequences are as long as the answer.
+    """What one prefill over prompt and answer says. `margins`, `winners` and `cut` are as long as the answer.
 
-    `prompt_ids` is the verifier's own tokenization of the challenge's messages.
+    `prompt_ids` is the verifier's own tokenization of the challenge's messages; `distances` has one figure for each
+    fingerprint chunk (`fingerprint.distances`).
     """
 
     model_root: str
@@ -107,6 +84,7 @@ class Recomputed:
     margins: tuple[float, ...]
     winners: tuple[int, ...]
     cut: tuple[bool, ...]
+    distances: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -139,25 +117,34 @@ class Verdict:
         return Verdict(**{**plain, "outcome": Outcome(plain["outcome"]), "reason": Reason(plain["reason"])})
 
 
+class PooledAnswer(NamedTuple):
+    """One accepted answer in a pool."""
+
+    digest: str  # of its challenge
+    tokens: int
+    margin_sum: float  # of its clipped margins
+
+
 @dataclass(frozen=True)
 class Pool:
-    """Clipped margins of one hotkey's recent answers: (tokens, sum of clipped margins) per answer, oldest first."""
+    """One hotkey's recent accepted answers, oldest first."""
 
-    answers: tuple[tuple[int, float], ...] = ()
+    answers: tuple[PooledAnswer, ...] = ()
     span: int = 4096  # tokens kept
 
     @property
     def tokens(self) -> int:
-        return sum(tokens for tokens, _ in self.answers)
+        return sum(answer.tokens for answer in self.answers)
 
     @property
     def mean(self) -> float:
-        return sum(total for _, total in self.answers) / self.tokens if self.tokens else 0.0
+        return sum(answer.margin_sum for answer in self.answers) / self.tokens if self.tokens else 0.0
 
-    def add(self, recomputed: Recomputed) -> Pool:
+    def add(self, digest: str, recomputed: Recomputed) -> Pool:
         """The pool with one more answer and without the oldest ones beyond `span` tokens."""
-        answers = [*self.answers, (len(recomputed.margins), clipped_sum(recomputed.margins))]
-        while len(answers) > 1 and sum(tokens for tokens, _ in answers[1:]) >= self.span:
+        newest = PooledAnswer(digest, len(recomputed.margins), clipped_sum(recomputed.margins))
+        answers = [*self.answers, newest]
+        while len(answers) > 1 and sum(answer.tokens for answer in answers[1:]) >= self.span:
             answers.pop(0)
         return Pool(tuple(answers), self.span)
 
@@ -192,6 +179,10 @@ def check_form(
         return _reject(Reason.TOO_SHORT, f"stopped after {len(tokens)} of {limit} tokens without end of sequence")
     if streamed is not None and tuple(streamed) != tokens:
         return _reject(Reason.STREAM_MISMATCH, "the streamed tokens differ from the final answer")
+    try:
+        fingerprint.decode(response.proof.fingerprint, len(tokens))
+    except ValueError as error:
+        return _reject(Reason.PROOF_FORM, str(error))
     return None
 
 
@@ -210,25 +201,30 @@ def judge(
         return _inconclusive(Reason.NOT_RECOMPUTED, recomputed.detail)
     if calibration is None or calibration.dtype != challenge.model.dtype:
         return _inconclusive(Reason.NO_CALIBRATION, f"no thresholds for dtype {challenge.model.dtype}")
-    if calibration.root not in ("", challenge.model.root):
+    if calibration.root != challenge.model.root:
         return _inconclusive(Reason.NO_CALIBRATION, "the thresholds are for another model")
     request = challenge.request
     if (recomputed.model_root, recomputed.dtype) != (request.model_root, request.dtype):
         return _inconclusive(Reason.WRONG_MODEL, "the verifier holds another model or dtype than the challenge names")
     if recomputed.prompt_ids != request.prompt_ids:
         return _inconclusive(Reason.PROMPT_DIFFERS, "own tokenization of the messages differs from the prompt sent")
-    if len(recomputed.margins) != len(response.token_ids):
-        return _inconclusive(Reason.NOT_RECOMPUTED, "the recomputation does not cover the answer")
-    return _judge_margins(response, recomputed, calibration)
+    if not _is_whole(recomputed, len(response.token_ids)):
+        return _inconclusive(Reason.NOT_RECOMPUTED, "the recomputation does not cover the answer, or is no number")
+    return _judge_recomputed(response, recomputed, calibration)
 
 
-def _judge_margins(response: GenerateResponse, recomputed: Recomputed, calibration: Calibration) -> Verdict:
-    margins = recomputed.margins
-    if not all(0.0 <= margin <= CUT_MARGIN for margin in margins):  # NaN fails too
-        return _inconclusive(Reason.NOT_RECOMPUTED, "the recomputation has margins that are no margins")
-    count = len(margins)
-    lost = sum(margin > LOST_MARGIN for margin in margins)
-    mean = clipped_sum(margins) / count
+def _is_whole(recomputed: Recomputed, tokens: int) -> bool:
+    lengths = {len(recomputed.margins), len(recomputed.winners), len(recomputed.cut)}
+    sound = all(0.0 <= margin <= CUT_MARGIN for margin in recomputed.margins) and all(
+        0.0 <= distance < float("inf") for distance in recomputed.distances
+    )  # NaN fails both
+    return lengths == {tokens} and len(recomputed.distances) == -(-tokens // fingerprint.CHUNK) and sound
+
+
+def _judge_recomputed(response: GenerateResponse, recomputed: Recomputed, calibration: Calibration) -> Verdict:
+    margins, count = recomputed.margins, len(recomputed.margins)
+    lost = sum(margin > calibration.lost_margin for margin in margins)
+    mean, farthest = clipped_sum(margins) / count, max(recomputed.distances)
     matched = sum(w == t for w, t in zip(recomputed.winners, response.token_ids, strict=True)) / count
     numbers = {
         "tokens": float(count),
@@ -238,18 +234,25 @@ def _judge_margins(response: GenerateResponse, recomputed: Recomputed, calibrati
         "lost": float(lost),
         "cut": float(sum(recomputed.cut)),
         "last": margins[-1],
+        "distance": farthest,
     }
-    digest = calibration.digest
+
+    def rejected(reason: Reason, detail: str) -> Verdict:
+        return Verdict(Outcome.REJECT, reason, detail, numbers, calibration.digest)
+
     if response.finish_reason == "eos" and margins[-1] > calibration.eos_margin:
-        detail = f"the end-of-sequence token lost its position by {margins[-1]:.3f}"
-        return Verdict(Outcome.REJECT, Reason.FAKE_EOS, detail, numbers, digest)
+        return rejected(Reason.FAKE_EOS, f"the end-of-sequence token lost its position by {margins[-1]:.3f}")
     if lost >= calibration.lost_tokens:
-        detail = f"{lost} of {count} tokens lost by more than {LOST_MARGIN:g}"
-        return Verdict(Outcome.REJECT, Reason.LOST_TOKENS, detail, numbers, digest)
+        return rejected(Reason.LOST_TOKENS, f"{lost} of {count} tokens lost by more than {calibration.lost_margin:g}")
+    if farthest > calibration.distance:
+        detail = f"hidden states are {farthest:.4f} away in the worst of {len(recomputed.distances)} chunks"
+        return rejected(Reason.FINGERPRINT, f"{detail}, above {calibration.distance:g}")
     if count >= calibration.request_tokens and mean > calibration.request_mean:
-        detail = f"mean clipped margin {mean:.4f} over {count} tokens, above {calibration.request_mean:g}"
-        return Verdict(Outcome.REJECT, Reason.MEAN_MARGIN, detail, numbers, digest)
-    return Verdict(Outcome.ACCEPT, Reason.OK, f"{count} tokens, {matched:.1%} win outright", numbers, digest)
+        detail = f"mean clipped margin {mean:.5f} over {count} tokens, above {calibration.request_mean:g}"
+        return rejected(Reason.MEAN_MARGIN, detail)
+    return Verdict(
+        Outcome.ACCEPT, Reason.OK, f"{count} tokens, {matched:.1%} win outright", numbers, calibration.digest
+    )
 
 
 def judge_pool(pool: Pool, calibration: Calibration) -> Verdict | None:

@@ -17,17 +17,20 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
-from protocol.challenges import Challenge, ModelIdentity
+from protocol import fingerprint
+from protocol.calibration import FLOORS
+from protocol.challenges import Challenge
 from protocol.generation import GenerateResponse
 from protocol.sampling import Margin, Slack, margin, noise_key
-from protocol.verdicts import Calibration, Recomputed, Unchecked
+from protocol.verdicts import Recomputed, Unchecked
 from template.inference.batch import shortlists
-from template.inference.calibrations import CALIBRATIONS
+from template.inference.calibrations import calibration_for
 from template.inference.models import LoadedModel
+from template.inference.readout import Readout
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +53,9 @@ class Verifier:
     ) -> None:
         self.loaded = loaded
         self.settings = settings or VerifierSettings()
-        self._head_is_plain = head_is_plain(loaded.model)
+        self._readout = Readout(loaded.model)
         found = calibration_for(loaded.identity)
-        self.slack = slack or (found.slack if found else Slack(logit=0.0, mass=0.0))
+        self.slack = slack or (found.slack if found else FLOORS[loaded.identity.dtype].slack)
         self._pool = ThreadPoolExecutor(
             1, thread_name_prefix="verifier", initializer=torch.set_num_threads, initargs=(self.settings.threads,)
         )
@@ -74,7 +77,7 @@ class Verifier:
                 results[index] = Unchecked(problem)
             else:
                 ready[index] = ((challenge, response), tuple(self.loaded.tokenize(challenge.request.messages)))
-        budget = self.settings.tokens_per_pass if self._head_is_plain else 1
+        budget = self.settings.tokens_per_pass if self._readout.plain else 1
         for group in _groups(ready, budget):
             results.update(self._pass({index: ready[index] for index in group}))
         return [results[index] for index in range(len(pairs))]
@@ -109,17 +112,17 @@ class Verifier:
         ids = torch.zeros((len(sequences), longest), dtype=torch.long, device=device)
         for row, sequence in enumerate(sequences):
             ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long, device=device)
-        if self._head_is_plain:
-            hidden = self.loaded.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        plain = self._readout.plain
+        hidden = self._readout.all_hidden(ids) if plain else None
         results: dict[int, Recomputed | Unchecked] = {}
         for row, (index, ((challenge, response), prompt)) in enumerate(group.items()):
             first, count = len(prompt) - 1, len(response.token_ids)
-            if self._head_is_plain:
-                pieces = self._through_head(hidden[row, first : first + count])
+            if hidden is not None:
+                own = hidden[row, first : first + count]
+                pieces = self._through_head(own)
             else:  # then the group is this one row, and its answer ends where the sequence does
-                pieces = iter(
-                    [self.loaded.model(input_ids=ids, use_cache=False, logits_to_keep=count).logits[0].float()]
-                )
+                own, logits = self._readout.all_of_one(ids, count)
+                pieces = iter([logits])
             margins = list(self._margins(challenge, response, pieces))
             results[index] = Recomputed(
                 model_root=self.loaded.identity.root,
@@ -128,14 +131,14 @@ class Verifier:
                 margins=tuple(found.margin for found in margins),
                 winners=tuple(found.winner for found in margins),
                 cut=tuple(found.cut for found in margins),
+                distances=_distances(challenge, response, own),
             )
         return results
 
     def _through_head(self, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
         """Logits [at most POSITIONS_AT_ONCE, vocabulary], piece by piece."""
-        head = self.loaded.model.get_output_embeddings()
         for start in range(0, hidden.shape[0], POSITIONS_AT_ONCE):
-            yield head(hidden[start : start + POSITIONS_AT_ONCE]).float()
+            yield self._readout.logits(hidden[start : start + POSITIONS_AT_ONCE])
 
     def _margins(
         self, challenge: Challenge, response: GenerateResponse, pieces: Iterable[torch.Tensor]
@@ -149,22 +152,10 @@ class Verifier:
                 position += 1
 
 
-@torch.inference_mode()
-def head_is_plain(model: Any) -> bool:
-    """Whether logits are just the output embedding of the last hidden state. Some architectures scale or cap them; then
-    the verifier goes through the whole model, one answer at a time.
-    """
-    ids = torch.arange(1, 5, device=model.device)[None]
-    whole = model(input_ids=ids, use_cache=False).logits
-    apart = model.get_output_embeddings()(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-    return whole.shape == apart.shape and bool(torch.allclose(whole, apart, rtol=1e-3, atol=1e-3))
-
-
-def calibration_for(identity: ModelIdentity) -> Calibration | None:
-    """Thresholds measured for exactly this model, else those for its dtype, else None (nothing can be judged)."""
-    exact = [c for c in CALIBRATIONS if (c.root, c.dtype) == (identity.root, identity.dtype)]
-    general = [c for c in CALIBRATIONS if (c.root, c.dtype) == ("", identity.dtype)]
-    return next(iter([*exact, *general]), None)
+def _distances(challenge: Challenge, response: GenerateResponse, hidden: torch.Tensor) -> tuple[float, ...]:
+    """Distance of each fingerprint chunk from the verifier's hidden states [tokens, width]. Raises ValueError."""
+    claimed = fingerprint.decode(response.proof.fingerprint, len(response.token_ids))
+    return fingerprint.distances(claimed, hidden.float().cpu().numpy(), challenge.seed)
 
 
 def _groups(ready: dict[int, tuple[Pair, tuple[int, ...]]], budget: int) -> list[list[int]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protocol.fingerprint import CHUNK
 from protocol.inference import (
-    Calibration,
     ChallengePolicy,
     GenerateRequest,
     GenerateResponse,
@@ -26,27 +26,15 @@ from protocol.inference import (
 )
 from protocol.sampling import candidates, choose, gumbel, margin, noise_key, philox4x32, uniform
 from protocol.scoring import Observation, fold_round, weights
+from tests.support.plans import blank_proof, calibration_of
 
 HERE = Path(__file__).parent / "protocol"
 SAMPLING, SEED, PLAN, JUDGE, SCORING = (
     json.loads((HERE / f"{name}.json").read_text()) for name in ("sampling", "seed", "plan", "judge", "scoring")
 )
 MODEL = ModelIdentity("m", "vector", "ab" * 32, "float32", 49152, (2,), 8192)
-CALIBRATION = Calibration(
-    dtype="float32",
-    root="",
-    slack=Slack(0.005, 0.001),
-    eos_margin=0.05,
-    lost_tokens=2,
-    request_mean=0.005,
-    request_tokens=16,
-    pool_mean=0.0005,
-    pool_tokens=64,
-    honest_tokens=1,
-    honest_match=1.0,
-    honest_max=0.0,
-    honest_mean=0.0,
-    measured="vector",
+CALIBRATION = calibration_of(MODEL).model_copy(
+    update={"eos_margin": 0.05, "lost_margin": 1.0, "lost_tokens": 2, "request_mean": 0.005, "distance": 0.01}
 )
 
 
@@ -74,7 +62,10 @@ def test_choose_and_margin(case):
     assert choose(ids, logits, sampler, key, case["position"]) == case["winner"]
     if case["candidates"] is not None:
         assert list(candidates(ids, logits, sampler)[0]) == case["candidates"]
-    found = [margin(ids, logits, t, sampler, key, case["position"], Slack(*case["slack"])) for t in ids]
+    found = [
+        margin(ids, logits, t, sampler, key, case["position"], Slack(logit=case["slack"][0], mass=case["slack"][1]))
+        for t in ids
+    ]
     np.testing.assert_allclose([m.margin for m in found], case["margins"], rtol=0, atol=1e-8)
     assert [m.cut for m in found] == case["cut"]
     assert {m.winner for m in found} == {case["winner"]}
@@ -121,10 +112,13 @@ def test_judge(case):
     )
     tokens = tuple(case["token_ids"])
     timings = Timings(queue_ms=0.0, first_token_ms=0.0, total_ms=0.0)
-    response = GenerateResponse(token_ids=tokens, finish_reason=case["finish_reason"], timings=timings)
+    response = GenerateResponse(
+        token_ids=tokens, finish_reason=case["finish_reason"], proof=blank_proof(len(tokens)), timings=timings
+    )
     margins = tuple(math.nan if m == "nan" else m for m in case["margins"])
     prompt = tuple(case["prompt_ids"]) if case["prompt_ids"] else challenge.request.prompt_ids
-    recomputed = Recomputed(case["root"] or MODEL.root, "float32", prompt, margins, tokens, (False,) * len(margins))
+    cut, distances = (False,) * len(margins), case.get("distances") or (0.0,) * -(-len(margins) // CHUNK)
+    recomputed = Recomputed(case["root"] or MODEL.root, "float32", prompt, margins, tokens, cut, tuple(distances))
     found = Unchecked(case["unchecked"]) if case["unchecked"] else recomputed
     verdict = judge(challenge, response, found, CALIBRATION, case["streamed"])
     assert (str(verdict.outcome), str(verdict.reason)) == (case["outcome"], case["reason"])

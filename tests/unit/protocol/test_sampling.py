@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from protocol.sampling import (
+    COLDEST,
     CUT_MARGIN,
     Sampler,
     Slack,
@@ -17,9 +18,21 @@ from protocol.sampling import (
 )
 
 KEY = noise_key(b"k" * 32)
-NONE = Slack(0.0, 0.0)
+NONE = Slack(logit=0.0, mass=0.0)
 IDS = np.arange(200)
 LOGITS = np.random.default_rng(1).normal(0, 2, 200).astype(np.float32)
+
+
+@pytest.mark.parametrize("temperature", [-0.1, 1e-310, 1e-9, 0.0099, 2.1, float("nan"), float("inf")])
+def test_a_temperature_that_cannot_be_sampled_at_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature"):
+        Sampler(temperature=temperature)
+
+
+def test_the_coldest_temperature_and_the_smallest_top_p_can_be_sampled():
+    for sampler in (Sampler(temperature=COLDEST), Sampler(temperature=COLDEST, top_p=5e-324), Sampler(top_p=5e-324)):
+        token = choose(IDS, LOGITS * 1000, sampler, KEY, 0)
+        assert margin(IDS, LOGITS * 1000, token, sampler, KEY, 0, NONE).margin == 0.0
 
 
 def test_the_drawn_tokens_follow_the_softmax():

@@ -1,4 +1,4 @@
-"""Verification with the real model: honest answers pass, each cheat is caught, what cannot run is inconclusive."""
+"""Verification with the real model: honest answers pass, what cannot run is inconclusive. Cheats: tests/adversary/."""
 
 import asyncio
 from dataclasses import replace
@@ -8,16 +8,15 @@ import torch
 from transformers import CohereConfig, CohereForCausalLM
 
 from protocol.errors import Refusal, RefusalCode
-from protocol.inference import ChallengePolicy, Outcome, Reason, Sampler, Unchecked, judge
+from protocol.inference import ChallengePolicy, Outcome, Reason, Recomputed, Sampler, Unchecked, judge
 from template.inference.engine import ContinuousBatchingEngine, EngineSettings
+from template.inference.readout import head_is_plain
 from template.inference.service import GenerateService
-from template.inference.verifier import Verifier, VerifierSettings, calibration_for, head_is_plain
-from tests.adversary.cheats import CHEATS, Kitchen, make, skip_layer, slowed
+from template.inference.verifier import Verifier, VerifierSettings
+from tests.adversary.cheats import slowed
 from tests.support.inference import collect, real_model, tiny_model
-from tests.support.plans import plan
+from tests.support.plans import calibration_of, plan
 
-CAUGHT_BY_CONTENT = [name for name in CHEATS if name not in ("late", "silent")]
-BRIEF = ChallengePolicy(samplers=(Sampler(),), max_tokens=(32,), length_classes=("short",))
 MIXED = ChallengePolicy(
     samplers=(Sampler(), Sampler(temperature=0.0), Sampler(temperature=1.0, top_k=0, top_p=0.9)),
     max_tokens=(16,),
@@ -27,7 +26,7 @@ MIXED = ChallengePolicy(
 
 async def judged(verifier, challenges, answers):
     recomputed = await verifier.recompute([(c, r) for c, (r, _) in zip(challenges, answers, strict=True)])
-    calibration = calibration_for(verifier.loaded.identity)
+    calibration = calibration_of(verifier.loaded.identity)
     return [
         judge(c, r, found, calibration, streamed)
         for c, (r, streamed), found in zip(challenges, answers, recomputed, strict=True)
@@ -55,27 +54,6 @@ async def test_honest_answers_of_every_kind_are_accepted(engine, verifier):
     answers = await asyncio.gather(*[collect(service(c.request, None)) for c in challenges])
     for verdict in await judged(verifier, challenges, answers):
         assert (verdict.outcome, verdict.reason) == (Outcome.ACCEPT, Reason.OK), verdict
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("name", CAUGHT_BY_CONTENT)
-async def test_a_cheat_is_rejected(engine, verifier, name):
-    """Two requests of 32 sampled tokens; the subtler cheats may pass one of them, never both."""
-    loaded = real_model()
-    challenges = [plan(loaded.identity, loaded.tokenize, round=i, policy=BRIEF) for i in range(2)]
-    if name == "layer_skip":
-        damaged = skip_layer(loaded)
-        assert len(damaged.model.model.layers) == len(loaded.model.model.layers) - 1
-        async with ContinuousBatchingEngine(damaged, EngineSettings(threads=2)) as broken:
-            cheat = make(name, Kitchen(broken, damaged, "miner"))
-            answers = await asyncio.gather(*[collect(cheat(c.request, None)) for c in challenges])
-    else:
-        cheat = make(name, Kitchen(engine, loaded, "miner"))
-        answers = await asyncio.gather(*[collect(cheat(c.request, None)) for c in challenges])
-    verdicts = await judged(verifier, challenges, answers)
-    rejected = [verdict for verdict in verdicts if verdict.outcome is Outcome.REJECT]
-    assert all(verdict.outcome is not Outcome.INCONCLUSIVE for verdict in verdicts)
-    assert len(rejected) >= (1 if name in ("hotter", "other_prompt") else 2), verdicts
 
 
 @pytest.mark.model
@@ -114,7 +92,7 @@ async def test_what_the_verifier_cannot_check_is_inconclusive(tiny):
     assert (wrong_model.outcome, wrong_model.reason) == (Outcome.INCONCLUSIVE, Reason.NOT_RECOMPUTED)
     assert (wrong_prompt.outcome, wrong_prompt.reason) == (Outcome.INCONCLUSIVE, Reason.PROMPT_DIFFERS)
 
-    verifier.loaded = replace(tiny, model=_Failing(tiny.model))
+    verifier._readout.model = _Failing(tiny.model)
     assert isinstance((await verifier.recompute([(challenge, answer[0])]))[0], Unchecked)
     (failed,) = await judged(verifier, [challenge], [answer])
     assert (failed.outcome, failed.reason) == (Outcome.INCONCLUSIVE, Reason.NOT_RECOMPUTED)
@@ -129,7 +107,10 @@ async def test_many_answers_of_different_length_are_checked_in_few_passes_with_t
         answers = await asyncio.gather(*[collect(service(c.request)) for c in challenges])
     pairs = [(c, r) for c, (r, _) in zip(challenges, answers, strict=True)]
     together, alone = Verifier(tiny), Verifier(tiny, VerifierSettings(tokens_per_pass=1))
-    assert together.recompute_now(pairs) == alone.recompute_now(pairs)
+    for one, other in zip(together.recompute_now(pairs), alone.recompute_now(pairs), strict=True):
+        assert isinstance(one, Recomputed) and isinstance(other, Recomputed)
+        assert other.distances == pytest.approx(one.distances, abs=1e-5)  # sums in another order
+        assert replace(other, distances=one.distances) == one
     together.close()
     alone.close()
 
