@@ -20,20 +20,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurons import models
+from neurons.axon import Publisher
 from neurons.metrics import ValidatorMetrics
 from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, sleep_or_stop, together, until
 from protocol import scoring
+from protocol.audits import AuditRules, audit_floor, audit_rate
 from protocol.inference import MECHANISM, Calibration, Challenge, ChallengePolicy, Outcome, Pool, plan_challenge
-from protocol.metagraph import Metagraph
+from protocol.metagraph import EVIDENCE_ONLY, Metagraph
 from protocol.payout import payable
 from protocol.prompts import LENGTH_CLASSES
 from template.chain import Chain, ChainError, Taken, WeightsOutcome
 from template.client import SynapseClient, Target
 from template.errors import TemplateError
+from template.evidence import EvidenceService, keep_round
 from template.keys import Hotkey
 from template.ledger import Ledger
+from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops, OpsServer
-from template.rounds import Answer, Judged, ask_all, judge_all, observations, record
+from template.rounds import Answer, Judged, ask_all, draw, judge_all, observations, organic_observations, record
+from template.server import SynapseServer
 from template.settings import ValidatorSettings
 from template.state import claimed
 
@@ -67,6 +72,8 @@ async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
         stack.enter_context(claimed(settings.state_dir, "validator", genesis, settings.netuid, hotkey.ss58))
         loaded = await until(stop, in_thread(lambda: models.load(settings)))
         log.info("model %s, root %s", loaded.identity.name, loaded.identity.root)
+        committed = models.CommittedModel(watch)
+        await until(stop, committed.require(loaded.identity))
         calibration = calibration_for(loaded.identity)
         if calibration is None:
             log.error("no thresholds for this model at %s: every verdict will be inconclusive", loaded.identity.dtype)
@@ -82,9 +89,53 @@ async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
         secret = read_secret(settings.state_dir / "secret")
         metrics = ValidatorMetrics(ops.registry)
         validator = Validator(
-            settings, hotkey, chain, watch, client, loaded, verifier, calibration, ledger, secret, metrics
+            settings,
+            hotkey,
+            chain,
+            watch,
+            client,
+            loaded,
+            verifier,
+            calibration,
+            ledger,
+            secret,
+            metrics,
+            await until(stop, chain.block_seconds()),
         )
-        await together(watch.run(stop), validator.run(stop))
+        checks = [committed.check]
+        if settings.port is not None:
+            server = await stack.enter_async_context(evidence_server(settings, hotkey, watch, ledger, ops))
+            log.info("serving evidence on %s:%d", settings.host, server.port)
+            checks.append(_publisher(settings, chain, hotkey, server).check)
+
+        async def refreshed(graph: Metagraph) -> None:
+            for check in checks:
+                await check(graph)
+
+        await together(watch.run(stop, refreshed), validator.run(stop))
+
+
+def evidence_server(
+    settings: ValidatorSettings, hotkey: Hotkey, watch: ChainWatch, ledger: Ledger, ops: Ops
+) -> SynapseServer:
+    """Serves evidence to validators with a permit, at a pace that leaves the ledger to this validator's own rounds."""
+    limits = Limits(concurrency=4, queue=16, concurrency_per_hotkey=4, rate_per_hotkey=2.0, burst_per_hotkey=20)
+    server = SynapseServer(
+        hotkey,
+        policy=StakePolicy(lambda: watch.metagraph),
+        limits=limits,
+        replay=ReplayStore(retention=limits.max_age + limits.allowed_skew, path=settings.state_dir / "evidence-nonces"),
+        ops=ops,
+        host=settings.host,
+        port=settings.port or 0,
+    )
+    EvidenceService(ledger).attach_to(server)
+    return server
+
+
+def _publisher(settings: ValidatorSettings, chain: Chain, hotkey: Hotkey, server: SynapseServer) -> Publisher:
+    where = (server.port, settings.external_ip, settings.external_port)
+    return Publisher(chain, settings.netuid, hotkey, *where, protocol=EVIDENCE_ONLY)
 
 
 def read_secret(path: Path) -> bytes:
@@ -116,6 +167,7 @@ class Validator:
     ledger: Ledger
     secret: bytes
     metrics: ValidatorMetrics
+    block_seconds: float = 12.0
     _said: str = field(default="", init=False)  # last weights sentence, so that the log does not repeat it
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -147,7 +199,9 @@ class Validator:
             self.client, plan, deadline=self.settings.deadline, concurrency=self.settings.concurrency
         )
         pools = await asyncio.to_thread(self.pools, answers)
-        judged = await judge_all(self.verifier, self.calibration, answers, pools)
+        rates = await asyncio.to_thread(self.rates, graph, number)
+        chosen = draw(answers, self.secret, rates)
+        judged = await judge_all(self.verifier, self.calibration, answers, pools, chosen)
         states = await asyncio.to_thread(self.keep, graph, number, answers, judged)
         self.metrics.round(graph, answers, judged, states, time.monotonic() - started)
         self.tell(graph, number, answers, judged)
@@ -162,12 +216,12 @@ class Validator:
         """
         shortest, longest = sorted((self.settings.min_tokens, self.settings.max_tokens))
         policy = ChallengePolicy(
-            max_tokens=tuple(sorted({shortest, (shortest + longest) // 2, longest})),
+            max_tokens=tuple(range(shortest, longest + 1)),
             length_classes=LENGTH_CLASSES if self.settings.prompts == "mixed" else (self.settings.prompts,),
         )
         plan = {}
         for neuron in graph.neurons:
-            if not neuron.is_serving or neuron.hotkey == self.hotkey.ss58:
+            if not neuron.serves_work or neuron.hotkey == self.hotkey.ss58:
                 continue
             challenge = plan_challenge(
                 block_hash=graph.block_hash,
@@ -183,6 +237,22 @@ class Validator:
             plan[Target.of(neuron)] = challenge
         return plan
 
+    def rates(self, graph: Metagraph, number: int) -> dict[str, float]:
+        """The share of each hotkey's answers to audit. Blocking."""
+        rules = AuditRules(least=self.settings.audit_floor)
+        states = self.ledger.scores(MECHANISM)
+        # A round's worth of what the chain paid in the last tempo; the same unit as collateral, alpha-rao.
+        rounds_per_tempo = max(1.0, graph.tempo * self.block_seconds / self.settings.round_seconds)
+        return {
+            neuron.hotkey: audit_rate(
+                states.get(neuron.hotkey),
+                number,
+                audit_floor(neuron.emission / rounds_per_tempo, neuron.collateral, rules),
+                rules,
+            )
+            for neuron in graph.neurons
+        }
+
     def pools(self, answers: list[Answer]) -> dict[str, Pool]:
         """The pooled margins of everybody who answered. Blocking."""
         identity = self.loaded.identity
@@ -194,7 +264,8 @@ class Validator:
     ) -> dict[str, scoring.ScoreState]:
         """Record the round and fold it into the scores. Blocking."""
         record(self.ledger, answers, judged)
-        seen = observations(answers, judged)
+        keep_round(self.ledger, self.hotkey, answers, judged, self.calibration)
+        seen = [*observations(answers, judged), *organic_observations(self.ledger.take_organic(number))]
         before = self.ledger.scores(MECHANISM)
         states = scoring.fold_round(before, seen, number, silent=scoring.absent(graph, before))
         identity = self.loaded.identity
@@ -246,7 +317,9 @@ class Validator:
             hotkey = answer.challenge.miner
             uid = graph.by_hotkey[hotkey].uid
             verdict = judged.verdicts.get(hotkey)
-            if verdict is None:
+            if hotkey in judged.unaudited:
+                counts["not audited"] += 1
+            elif verdict is None:
                 counts["no answer"] += 1
                 log.info("uid %d: no usable answer: %s", uid, answer.failure)
             else:

@@ -129,6 +129,11 @@ class SignedExchange:
             hotkey=self.receiver,
         )
 
+    @property
+    def response_digest(self) -> bytes:
+        """32 bytes that name this signed response: what is drawn from, once it can no longer be changed."""
+        return hashlib.sha256(self.response_payload + self.response_signature).digest()
+
     def to_json(self) -> bytes:
         """UTF-8 JSON, byte fields in base64; `from_json` reads it back to an equal value."""
         record = {f.name: getattr(self, f.name) for f in fields(self)}

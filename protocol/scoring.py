@@ -2,9 +2,10 @@
 
 Once per round `fold_round` turns what was observed into new states. An accepted answer earns its *service quality*:
 speed and time to first token as the validator measured them, relative to the best accepted answer of the same kind in
-the same round, so that the validator's own hardware cancels out. No usable answer earns 0 and so pulls the average
-down. A reject sets the score to zero and starts a cool-down that doubles with each repetition; nothing is earned in it.
-Inconclusive counts for nothing, and a hotkey nobody asked keeps its state: absence never improves a score.
+the same round, so that the validator's own hardware cancels out. An answer whose form is right and that was not drawn
+for an audit (protocol/audits.py) earns the same. No usable answer earns 0 and so pulls the average down. A reject sets
+the score to zero and starts a cool-down that doubles with each repetition; nothing is earned in it. Inconclusive counts
+for nothing, and a hotkey nobody asked keeps its state: absence never improves a score.
 
 `weights` is the last step before the chain: positive scores outside a cool-down, sharpened, summing to 1.
 Everything is keyed by hotkey. A new hotkey starts at zero and has to earn, so leaving and coming back gains nothing.
@@ -35,11 +36,12 @@ class ScoreRules:
 
 @dataclass(frozen=True)
 class Observation:
-    """One challenge to one hotkey. `outcome` None: asked and not answered usably in time (silent, late, busy, garbage).
+    """One challenge to one hotkey. `outcome` None: asked and not answered usably in time (silent, late, busy, garbage),
+    unless `unaudited` says that the answer was fine in form and not drawn for an audit.
 
     Times are the validator's own, from sending the request. `tokens_per_s` is all answer tokens over the time to the
     closing frame: the time after the first token alone could be bought by holding tokens back and sending them at once.
-    Both are needed only for an accepted answer; without them it earns nothing.
+    Both are needed only for an answer that may earn; without them it earns nothing.
     """
 
     hotkey: str
@@ -47,11 +49,20 @@ class Observation:
     outcome: Outcome | None
     first_token_s: float | None = None
     tokens_per_s: float | None = None
+    unaudited: bool = False
+
+    @property
+    def may_earn(self) -> bool:
+        return self.outcome is Outcome.ACCEPT or (self.outcome is None and self.unaudited)
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome is None and not self.unaudited
 
     @property
     def service(self) -> tuple[float, float] | None:
-        """(seconds to the first token, tokens per second) of an accepted answer, positive and finite; else None."""
-        if self.outcome is not Outcome.ACCEPT or self.first_token_s is None or self.tokens_per_s is None:
+        """(seconds to the first token, tokens per second) of an answer that may earn, both finite; else None."""
+        if not self.may_earn or self.first_token_s is None or self.tokens_per_s is None:
             return None
         sound = 0.0 < self.first_token_s < float("inf") and 0.0 < self.tokens_per_s < float("inf")
         return (self.first_token_s, self.tokens_per_s) if sound else None
@@ -71,17 +82,20 @@ class ScoreState:
     failed: int = 0
     inconclusive: int = 0
     last_round: int = -1
+    audits: int = 0  # accepted since the last reject
+    unaudited: int = 0
+    last_answered: int = -1  # round of the last answer that was not rejected
 
 
 def absent(graph: Metagraph, states: Mapping[str, ScoreState]) -> list[str]:
-    """Hotkeys that offer no address and should: `silent` of `fold_round`.
+    """Hotkeys that offer no address for work and should: `silent` of `fold_round`.
 
     The owner and whoever may validate need not serve; but a score is for serving, so nobody keeps one without.
     """
     return [
         neuron.hotkey
         for neuron in graph.neurons
-        if not neuron.is_serving
+        if not neuron.serves_work
         and (
             not (neuron.validator_permit or neuron.hotkey == graph.owner_hotkey)
             or states.get(neuron.hotkey, ScoreState(neuron.hotkey)).score > 0.0
@@ -92,7 +106,7 @@ def absent(graph: Metagraph, states: Mapping[str, ScoreState]) -> list[str]:
 def qualities(
     observations: Sequence[Observation], rules: ScoreRules, barred: Collection[str] = frozenset()
 ) -> list[float]:
-    """Service quality in [0, 1] of each observation: 1 for the best accepted answer of its kind, 0 if not accepted.
+    """Service quality in [0, 1] of each observation: 1 for the best answer of its kind, 0 for one that may not earn.
 
     `barred` hotkeys (in a cool-down, or rejected in this round) earn nothing and set no mark for the others: a cheat
     must not be able to push honest miners down by being fast.
@@ -146,10 +160,12 @@ def fold_round(
 def _fold_hotkey(
     before: ScoreState, seen: Sequence[tuple[Observation, float]], round: int, rules: ScoreRules
 ) -> ScoreState:
-    def count(outcome: Outcome | None) -> int:
+    def count(outcome: Outcome) -> int:
         return sum(observation.outcome is outcome for observation, _ in seen)
 
-    accepted, rejected, failed = count(Outcome.ACCEPT), count(Outcome.REJECT), count(None)
+    accepted, rejected = count(Outcome.ACCEPT), count(Outcome.REJECT)
+    failed = sum(observation.failed for observation, _ in seen)
+    unaudited = sum(observation.unaudited for observation, _ in seen)
     after = replace(
         before,
         accepted=before.accepted + accepted,
@@ -157,20 +173,21 @@ def _fold_hotkey(
         failed=before.failed + failed,
         inconclusive=before.inconclusive + count(Outcome.INCONCLUSIVE),
         last_round=round,
+        audits=before.audits + accepted,
+        unaudited=before.unaudited + unaudited,
+        last_answered=round if accepted or unaudited else before.last_answered,
     )
     if rejected:
         rejects = before.rejects + 1
         pause = min(rules.cooldown_limit, rules.cooldown_rounds * 2 ** min(rejects - 1, 30))
         until = max(before.cooldown_until, round + 1 + pause)
-        return replace(after, score=0.0, rejects=rejects, cooldown_until=until, clean=0)
-    if not accepted and not failed:  # only inconclusive: as if it had not been asked
+        return replace(after, score=0.0, rejects=rejects, cooldown_until=until, clean=0, audits=0)
+    if not accepted and not failed and not unaudited:  # only inconclusive: as if it had not been asked
         return after
     if round < before.cooldown_until:
         return after
     # Failures enter with quality 0: the mean over all conclusive answers is success rate times quality of successes.
-    earned = sum(quality for observation, quality in seen if observation.outcome is Outcome.ACCEPT) / (
-        accepted + failed
-    )
+    earned = sum(quality for observation, quality in seen if observation.may_earn) / (accepted + unaudited + failed)
     score = (1.0 - rules.alpha) * before.score + rules.alpha * earned
     clean = before.clean + 1 if not failed else 0
     if before.rejects and clean >= rules.forgive_rounds:

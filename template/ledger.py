@@ -4,13 +4,16 @@
     ledger.record_challenge(challenge, now)
     ledger.record_response(challenge.digest, Received(...))  # raw bytes as they came, and their signature
     ledger.record_verdict(challenge.digest, verdict, now)
+    ledger.record_evidence([evidence, ...])                  # what others can recheck, by its digest
     ledger.commit_round(MECHANISM, round, states, pools, observations)   # one transaction: all of a round or nothing
     ledger.scores(MECHANISM), ledger.pools(...), ledger.last_round(MECHANISM)
+    ledger.record_organic(challenge, received, drawn=True, verdict=None, now=now)    # users' requests, by the gateway
+    ledger.take_organic(round)                              # their verdicts, each for one round only
     ledger.prune(before_round)                              # answers go, scores stay
 
 Everything is keyed by hotkey. Write-ahead log with full synchronisation: a committed round is on disk, an interrupted
-one never happened, and `commit_round` refuses to fold the same round twice. The rows of one challenge (request, raw
-response, signature, verdict with calibration digest) are what evidence will be exported from.
+one never happened, and `commit_round` refuses to fold the same round twice. Evidence is kept whole, as the compressed
+bytes it is exported in, so that a later release with other rules still hands out what was signed.
 
 Methods block for a few milliseconds and may be called from any thread; call them through `asyncio.to_thread` in a loop.
 
@@ -24,17 +27,20 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from protocol.challenges import Challenge
+from protocol.errors import EvidenceError
+from protocol.evidence import MAX_EVIDENCE_BYTES, Evidence, decode_evidence
 from protocol.scoring import Observation, ScoreState
-from protocol.verdicts import Outcome, Pool, Verdict
+from protocol.verdicts import Outcome, Pool, PooledAnswer, Verdict
 from template.errors import TemplateError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x54534C31  # "TSL1": tells our file from any other SQLite database
 
 SCHEMA = """
@@ -56,10 +62,17 @@ CREATE TABLE verdicts (
     digest TEXT PRIMARY KEY REFERENCES challenges ON DELETE CASCADE, outcome TEXT NOT NULL, reason TEXT NOT NULL,
     body TEXT NOT NULL, judged_at REAL NOT NULL
 );
+CREATE TABLE evidence (
+    digest TEXT PRIMARY KEY, challenge TEXT NOT NULL REFERENCES challenges ON DELETE CASCADE, miner TEXT NOT NULL,
+    round INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL, judged_at REAL NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX evidence_by_miner ON evidence (miner, judged_at);
+CREATE INDEX evidence_by_challenge ON evidence (challenge);
 CREATE TABLE scores (
     mechanism INTEGER NOT NULL, hotkey TEXT NOT NULL, score REAL NOT NULL, rejects INTEGER NOT NULL,
     cooldown_until INTEGER NOT NULL, clean INTEGER NOT NULL, accepted INTEGER NOT NULL, rejected INTEGER NOT NULL,
-    failed INTEGER NOT NULL, inconclusive INTEGER NOT NULL, last_round INTEGER NOT NULL,
+    failed INTEGER NOT NULL, inconclusive INTEGER NOT NULL, last_round INTEGER NOT NULL, audits INTEGER NOT NULL,
+    unaudited INTEGER NOT NULL, last_answered INTEGER NOT NULL,
     PRIMARY KEY (mechanism, hotkey)
 );
 CREATE TABLE pools (
@@ -69,6 +82,10 @@ CREATE TABLE pools (
 CREATE TABLE rounds (
     mechanism INTEGER NOT NULL, round INTEGER NOT NULL, observations TEXT NOT NULL, PRIMARY KEY (mechanism, round)
 );
+CREATE TABLE organic (
+    digest TEXT PRIMARY KEY REFERENCES challenges ON DELETE CASCADE, drawn INTEGER NOT NULL, folded_in INTEGER
+);
+CREATE INDEX organic_by_round ON organic (folded_in);
 """
 
 _SCORE_COLUMNS = tuple(field.name for field in fields(ScoreState))
@@ -106,6 +123,29 @@ class Entry:
     received: Received | None
     verdict: Verdict | None
     failure: tuple[str, str] | None  # code and detail when there was no usable answer
+
+
+@dataclass(frozen=True)
+class Organic:
+    """The verdict on one answer to a user's request, and the service that was measured."""
+
+    digest: str
+    miner: str
+    verdict: Verdict
+    first_token_s: float | None
+    tokens_per_s: float | None
+
+
+@dataclass(frozen=True)
+class KeptEvidence:
+    """One row of the list of evidence. `digest` is the evidence's own, not its challenge's."""
+
+    digest: str
+    miner: str
+    round: int
+    outcome: str
+    reason: str
+    judged_at: float
 
 
 class Ledger:
@@ -195,6 +235,54 @@ class Ledger:
         row = (digest, verdict.outcome.value, verdict.reason.value, verdict.to_json(), now)
         self._insert("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
 
+    # ---- users' requests ----
+
+    def record_organic(
+        self, challenge: Challenge, received: Received, *, drawn: bool, verdict: Verdict | None, now: float
+    ) -> None:
+        """A user's request and its signed answer, in one transaction. `drawn`: it was drawn for audit, so a verdict is
+        given or follows (`record_verdict`). Raises LedgerError when the challenge is already here."""
+        c, r = challenge, received
+        entry = (c.digest, c.round, c.validator, c.miner, c.kind, c.to_json(), now)
+        response = (c.digest, r.body, r.envelope, r.received_at, r.first_token_s, r.total_s, r.tokens_per_s)
+        try:
+            with self._transaction() as db:
+                db.execute("INSERT INTO challenges VALUES (?, ?, ?, ?, ?, ?, ?)", entry)
+                db.execute("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", response)
+                db.execute("INSERT INTO organic VALUES (?, ?, NULL)", (c.digest, int(drawn)))
+                if verdict is not None:
+                    row = (c.digest, verdict.outcome.value, verdict.reason.value, verdict.to_json(), now)
+                    db.execute("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError as error:
+            raise LedgerError(f"challenge {c.digest} is already recorded: {error}") from error
+
+    def undecided_organic(self, limit: int) -> list[Entry]:
+        """Answers drawn for audit that have no verdict yet, oldest first, at most `limit`."""
+        query = (
+            "SELECT o.digest FROM organic o JOIN responses r USING (digest) LEFT JOIN verdicts v USING (digest)"
+            " WHERE o.drawn = 1 AND v.digest IS NULL ORDER BY r.received_at LIMIT ?"
+        )
+        with self._lock:
+            digests = [row[0] for row in self._db.execute(query, (limit,)).fetchall()]
+            return [self.entry(digest) for digest in digests]
+
+    def take_organic(self, round: int) -> list[Organic]:
+        """Verdicts on users' answers that no earlier round took; from now on they belong to `round`.
+
+        Asked again for the same round (it was killed before `commit_round`) it gives the same and what came since, so
+        that each verdict is folded exactly once.
+        """
+        query = (
+            "SELECT o.digest, c.miner, v.body, r.first_token_s, r.tokens_per_s FROM organic o JOIN challenges c"
+            " USING (digest) JOIN responses r USING (digest) JOIN verdicts v USING (digest)"
+            " WHERE o.folded_in = ? ORDER BY r.received_at, o.digest"
+        )
+        open_ones = "folded_in IS NULL AND digest IN (SELECT digest FROM verdicts)"
+        with self._transaction() as db:
+            db.execute(f"UPDATE organic SET folded_in = ? WHERE {open_ones}", (round,))
+            rows = db.execute(query, (round,)).fetchall()
+        return [Organic(digest, miner, Verdict.from_json(body), *times) for digest, miner, body, *times in rows]
+
     def _insert(self, statement: str, row: tuple[object, ...]) -> None:
         try:
             with self._transaction() as db:
@@ -246,6 +334,56 @@ class Ledger:
         with self._lock:
             return dict(self._db.execute(query, (miner, miner)).fetchall())
 
+    # ---- evidence ----
+
+    def record_evidence(self, evidence: Sequence[Evidence]) -> None:
+        """All or none. Raises EvidenceError for one that is too large, LedgerError for an unknown challenge."""
+        rows = [
+            (
+                each.digest,
+                each.answers[-1].challenge.digest,
+                each.miner,
+                each.round,
+                each.verdict.outcome.value,
+                each.verdict.reason.value,
+                each.judged_at,
+                zlib.compress(each.to_json()),
+            )
+            for each in evidence
+        ]
+        try:
+            with self._transaction() as db:
+                db.executemany("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        except sqlite3.IntegrityError as error:
+            raise LedgerError(f"evidence for a challenge that is not in the ledger: {error}") from error
+
+    def evidence(self, digest: str) -> Evidence | None:
+        """The evidence with this digest, or None. Raises LedgerError when the row is damaged."""
+        with self._lock:
+            row = self._db.execute("SELECT body FROM evidence WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            return None
+        try:
+            found = decode_evidence(zlib.decompressobj().decompress(row[0], MAX_EVIDENCE_BYTES + 1))
+        except (zlib.error, EvidenceError) as error:
+            raise LedgerError(f"evidence {digest} in {self.path} cannot be read: {error}") from error
+        if found.digest != digest:
+            raise LedgerError(f"evidence {digest} in {self.path} is damaged", remedy="restore the file from a copy")
+        return found
+
+    def list_evidence(
+        self, miner: str | None = None, outcome: str | None = None, limit: int = 100
+    ) -> list[KeptEvidence]:
+        """Newest first; about one miner or of one outcome, if given."""
+        columns = ", ".join(field.name for field in fields(KeptEvidence))
+        query = (
+            f"SELECT {columns} FROM evidence WHERE (? IS NULL OR miner = ?) AND (? IS NULL OR outcome = ?)"
+            " ORDER BY judged_at DESC, digest LIMIT ?"
+        )
+        with self._lock:
+            rows = self._db.execute(query, (miner, miner, outcome, outcome, limit)).fetchall()
+        return [KeptEvidence(*row) for row in rows]
+
     # ---- rounds and scores ----
 
     def commit_round(
@@ -289,7 +427,7 @@ class Ledger:
             row = self._db.execute(query, (root, dtype, hotkey)).fetchone()
         if row is None:
             return Pool()
-        return Pool(tuple((int(tokens), float(total)) for tokens, total in json.loads(row[1])), row[0])
+        return Pool(tuple(PooledAnswer(*answer) for answer in json.loads(row[1])), row[0])
 
     def last_round(self, mechanism: int) -> int | None:
         """The newest committed round, or None before the first."""
@@ -300,9 +438,14 @@ class Ledger:
     # ---- upkeep ----
 
     def prune(self, before_round: int) -> int:
-        """Forget challenges (with answers and verdicts) of earlier rounds; scores, pools and the last round stay."""
+        """Forget challenges of earlier rounds, with answers, verdicts and evidence.
+
+        Scores, pools and the last round stay, and the answers that a pool still counts: its reject has to show them.
+        """
+        pooled = "SELECT json_extract(entry.value, '$[0]') FROM pools, json_each(pools.answers) AS entry"
         with self._transaction() as db:
-            gone = db.execute("DELETE FROM challenges WHERE round < ?", (before_round,)).rowcount
+            query = f"DELETE FROM challenges WHERE round < ? AND digest NOT IN ({pooled})"
+            gone = db.execute(query, (before_round,)).rowcount
             newest = "SELECT max(round) FROM rounds r WHERE r.mechanism = rounds.mechanism"
             db.execute(f"DELETE FROM rounds WHERE round < ? AND round < ({newest})", (before_round,))
         return int(gone)

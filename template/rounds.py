@@ -1,7 +1,8 @@
 """One round of mechanism 0, from the first request to the new scores.
 
     answers = await ask_all(client, plan, deadline=30, concurrency=64)      # never raises for what a peer does
-    judged = await judge_all(verifier, calibration, answers, pools)         # one prefill for all of them
+    chosen = draw(answers, secret, rates)                                   # after the signed answers are in hand
+    judged = await judge_all(verifier, calibration, answers, pools, chosen) # one prefill for all of them
     record(ledger, answers, judged); ledger.commit_round(...)               # what happened, then what it is worth
 
 Every miner is asked at the same time and on its own clock; the slowest costs the round its deadline and nobody else
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from protocol.audits import drawn
 from protocol.errors import FailureCode
 from protocol.inference import (
     INFERENCE_GENERATE,
@@ -36,7 +38,7 @@ from protocol.inference import (
 from protocol.scoring import Observation
 from template.client import Reply, SynapseClient, Target
 from template.errors import CallFailed, Failure
-from template.ledger import Ledger, Received
+from template.ledger import Ledger, Organic, Received
 
 
 class Recomputer(Protocol):
@@ -65,10 +67,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict for each answer that was usable, and the pools after them (by hotkey)."""
+    """What became of the answers that came, by hotkey: a verdict, or, in `unaudited`, a right form and no audit.
 
-    verdicts: Mapping[str, Verdict]  # by hotkey
+    `pools` are the pools after them; `stood_on` names the challenges that a pooled reject stands on.
+    """
+
+    verdicts: Mapping[str, Verdict]
     pools: Mapping[str, Pool]
+    unaudited: Collection[str] = frozenset()
+    stood_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 async def ask_all(
@@ -84,8 +91,15 @@ async def ask_all(
     return list(await asyncio.gather(*(one(target, challenge) for target, challenge in plan.items())))
 
 
-async def ask(client: SynapseClient, target: Target, challenge: Challenge, *, deadline: float) -> Answer:
-    """One streamed answer, or why there is none."""
+async def ask(
+    client: SynapseClient,
+    target: Target,
+    challenge: Challenge,
+    *,
+    deadline: float,
+    on_tokens: Callable[[tuple[int, ...]], None] | None = None,
+) -> Answer:
+    """One streamed answer, or why there is none. `on_tokens` sees the tokens of each chunk, unproved, as it comes."""
     started = time.perf_counter()
     streamed: list[int] = []
     first: float | None = None
@@ -101,39 +115,62 @@ async def ask(client: SynapseClient, target: Target, challenge: Challenge, *, de
                 if first is None:
                     first = time.perf_counter() - started
                 streamed.extend(chunk.token_ids)
+                if on_tokens is not None:
+                    on_tokens(chunk.token_ids)
         return Answer(challenge, stream.reply, None, tuple(streamed), first, time.time())
     except CallFailed as error:
         return Answer(challenge, None, error.failure, tuple(streamed), first, time.time())
 
 
+def draw(answers: Sequence[Answer], secret: bytes, rates: Mapping[str, float]) -> set[str]:
+    """Hotkeys whose answers are audited; `rates` by hotkey, 1 for who is not in it."""
+    return {
+        answer.challenge.miner
+        for answer in answers
+        if answer.reply is not None
+        and drawn(secret, answer.reply.exchange.response_digest, rates.get(answer.challenge.miner, 1.0))
+    }
+
+
 async def judge_all(
-    verifier: Recomputer, calibration: Calibration | None, answers: Sequence[Answer], pools: Mapping[str, Pool]
+    verifier: Recomputer,
+    calibration: Calibration | None,
+    answers: Sequence[Answer],
+    pools: Mapping[str, Pool],
+    audited: Collection[str] | None = None,
 ) -> Judged:
-    """Form first, which is free; then one recomputation for all that passed; then the pooled check."""
+    """Form first, which is free; then one recomputation for those audited (None: all); then the pooled check."""
     verdicts: dict[str, Verdict] = {}
+    unaudited: set[str] = set()
     fine: list[tuple[Answer, GenerateResponse]] = []
     for answer in answers:
         if answer.reply is None:
             continue
+        hotkey = answer.challenge.miner
         bad_form = check_form(answer.challenge, answer.reply.response, answer.streamed)
         if bad_form is not None:
-            verdicts[answer.challenge.miner] = bad_form
+            verdicts[hotkey] = bad_form
+        elif audited is not None and hotkey not in audited:
+            unaudited.add(hotkey)
         else:
             fine.append((answer, answer.reply.response))
     results = await verifier.recompute([(answer.challenge, response) for answer, response in fine]) if fine else []
     after: dict[str, Pool] = {}
+    stood_on: dict[str, tuple[str, ...]] = {}
     for (answer, response), recomputed in zip(fine, results, strict=True):
         hotkey = answer.challenge.miner
         verdict = judge(answer.challenge, response, recomputed, calibration, answer.streamed)
         if isinstance(recomputed, Recomputed) and calibration is not None and verdict.outcome is Outcome.ACCEPT:
-            pool = pools.get(hotkey, Pool()).add(recomputed)
+            pool = pools.get(hotkey, Pool()).add(answer.challenge.digest, recomputed)
             pooled = judge_pool(pool, calibration)
+            if pooled:
+                stood_on[hotkey] = tuple(pooled_answer.digest for pooled_answer in pool.answers)
             # Every answer is held against a hotkey once: one that was rejected alone stays out of the pool, and a pool
             # that was rejected starts anew. Else one bad answer would be a strike in each of the next hundred rounds.
             after[hotkey] = Pool(span=pool.span) if pooled else pool
             verdict = pooled or verdict
         verdicts[hotkey] = verdict
-    return Judged(verdicts, after)
+    return Judged(verdicts, after, unaudited, stood_on)
 
 
 def record(ledger: Ledger, answers: Sequence[Answer], judged: Judged) -> None:
@@ -154,7 +191,9 @@ def record(ledger: Ledger, answers: Sequence[Answer], judged: Judged) -> None:
             answer.tokens_per_s,
         )
         ledger.record_response(digest, received)
-        ledger.record_verdict(digest, judged.verdicts[answer.challenge.miner], answer.received_at)
+        verdict = judged.verdicts.get(answer.challenge.miner)
+        if verdict is not None:
+            ledger.record_verdict(digest, verdict, answer.received_at)
 
 
 def observations(answers: Sequence[Answer], judged: Judged) -> list[Observation]:
@@ -164,5 +203,16 @@ def observations(answers: Sequence[Answer], judged: Judged) -> list[Observation]
         verdict = judged.verdicts.get(answer.challenge.miner)
         outcome = verdict.outcome if verdict else None
         hotkey, kind = answer.challenge.miner, answer.challenge.kind
-        seen.append(Observation(hotkey, kind, outcome, answer.first_token_s, answer.tokens_per_s))
+        unaudited = hotkey in judged.unaudited
+        seen.append(Observation(hotkey, kind, outcome, answer.first_token_s, answer.tokens_per_s, unaudited))
     return seen
+
+
+def organic_observations(organic: Sequence[Organic]) -> list[Observation]:
+    """What users' requests add to a round: cheating on them counts as on a challenge. Nothing else does: speed is only
+    comparable between answers of one kind, and whose users ask how often must not move a score."""
+    return [
+        Observation(found.miner, "organic", found.verdict.outcome)
+        for found in organic
+        if found.verdict.outcome is Outcome.REJECT
+    ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,21 +12,23 @@ from localnet.net import Localnet
 from neurons.metrics import ValidatorMetrics
 from neurons.runtime import ChainWatch
 from neurons.validator import Validator, read_secret
-from protocol.inference import INFERENCE_GENERATE, MECHANISM
+from protocol.inference import INFERENCE_GENERATE, MECHANISM, GenerateRequest, Outcome, Reason, Verdict
+from protocol.scoring import ScoreState
 from template.chain import Chain
 from template.client import SynapseClient
 from template.inference.engine import ContinuousBatchingEngine, EngineSettings
 from template.inference.models import LoadedModel
-from template.inference.service import GenerateService
-from template.inference.verifier import Verifier, calibration_for
+from template.inference.service import Frame, GenerateService
+from template.inference.verifier import Verifier
 from template.keys import Hotkey
-from template.ledger import Ledger
+from template.ledger import Ledger, Received
 from template.limits import StakePolicy
 from template.operations import Operator
-from template.server import SynapseServer
+from template.server import StreamHandler, SynapseServer
 from template.settings import ValidatorSettings
 from tests.adversary import cheats
 from tests.support.inference import tiny_model
+from tests.support.plans import calibration_of, plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs all of 127/8 on loopback")
 
@@ -71,7 +73,7 @@ async def validating(chain: Chain, netuid: int, loaded: LoadedModel, home: Path)
                 client,
                 loaded,
                 verifier,
-                calibration_for(loaded.identity),
+                calibration_of(loaded.identity),
                 ledger,
                 read_secret(home / "secret"),
                 ValidatorMetrics(CollectorRegistry()),
@@ -82,13 +84,20 @@ async def validating(chain: Chain, netuid: int, loaded: LoadedModel, home: Path)
 @contextlib.asynccontextmanager
 async def mining(chain: Chain, netuid: int, loaded: LoadedModel) -> AsyncIterator[None]:
     """An honest and a cheating miner, serving and published."""
-    graph = await chain.metagraph(netuid)
-    async with contextlib.AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(ContinuousBatchingEngine(loaded, EngineSettings()))
+    async with ContinuousBatchingEngine(loaded, EngineSettings()) as engine:
         handlers = {
             HONEST: GenerateService(engine, loaded.identity, HONEST.ss58),
-            CHEAT: cheats.make("tampered", cheats.Kitchen(engine, loaded, CHEAT.ss58)),
+            CHEAT: cheats.make("canned", cheats.Kitchen(engine, loaded, CHEAT.ss58)),
         }
+        async with serving(chain, netuid, handlers):
+            yield
+
+
+@contextlib.asynccontextmanager
+async def serving(chain: Chain, netuid: int, handlers: Mapping[Hotkey, StreamHandler]) -> AsyncIterator[None]:
+    """Serve each hotkey's handler, and publish where."""
+    graph = await chain.metagraph(netuid)
+    async with contextlib.AsyncExitStack() as stack:
         for hotkey, handler in handlers.items():
             server = SynapseServer(hotkey, policy=StakePolicy(lambda: graph), host=IP)
             server.attach_stream(INFERENCE_GENERATE, handler)
@@ -126,6 +135,62 @@ async def test_work_is_paid_cheating_is_not_and_who_leaves_loses_everything(
                     break
             held = await chain.weights_of(netuid, uids[VALIDATOR.ss58])
             assert held == {uids[OWNER.ss58]: 1.0}, "the weight of a miner that is gone was not taken back"
+
+
+async def test_a_trusted_miner_is_audited_less_until_it_cheats(
+    localnet: Localnet, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    dishonest = False
+
+    async def turning(request: GenerateRequest, caller: object) -> AsyncIterator[Frame]:
+        async for frame in (tampered if dishonest else honest)(request, caller):
+            yield frame
+
+    async with Chain(localnet.url) as chain, ContinuousBatchingEngine(loaded, EngineSettings()) as engine:
+        netuid = await subnet(localnet, chain)
+        await localnet.mine_epoch(netuid)
+        honest = GenerateService(engine, loaded.identity, HONEST.ss58)
+        tampered = cheats.make("tampered", cheats.Kitchen(engine, loaded, HONEST.ss58))
+        async with validating(chain, netuid, loaded, tmp_path) as validator, serving(chain, netuid, {HONEST: turning}):
+
+            def standing() -> ScoreState:
+                return validator.ledger.scores(MECHANISM)[HONEST.ss58]
+
+            for _ in range(60):
+                await validator.round()
+            before = standing()
+            assert before.rejected == before.failed == 0 and before.score > 0.5
+            assert before.audits + before.unaudited == 60, "an answer was neither audited nor passed over"
+            assert before.unaudited >= 5 and before.audits >= 15, before
+
+            dishonest = True
+            for _ in range(200):
+                await validator.round()
+                if standing().rejected:
+                    break
+            assert standing().rejected == 1 and standing().score == 0.0 and standing().audits == 0, "it was not caught"
+            assert standing().accepted <= before.accepted + 2, "more than the answers too short to tamper with"
+
+            dishonest = False
+            await validator.round()
+            assert standing().audits == 1, "after a reject every answer is audited again"
+
+
+async def test_a_reject_of_a_users_answer_counts_once(localnet: Localnet, loaded: LoadedModel, tmp_path: Path) -> None:
+    async with Chain(localnet.url) as chain:
+        netuid = await subnet(localnet, chain)
+        await localnet.mine_epoch(netuid)
+        async with validating(chain, netuid, loaded, tmp_path) as validator, mining(chain, netuid, loaded):
+            await validator.round()
+            assert validator.ledger.scores(MECHANISM)[HONEST.ss58].score > 0
+            challenge = plan(loaded.identity, loaded.tokenize, round=999, miner=HONEST.ss58)
+            verdict = Verdict(Outcome.REJECT, Reason.LOST_TOKENS, "two tokens", {"lost": 2.0}, "cal")
+            received = Received(b"body", b"envelope", 1.0, 0.1, 0.2, 100.0)
+            validator.ledger.record_organic(challenge, received, drawn=True, verdict=verdict, now=1.0)
+            for rejected in (1, 1):
+                await validator.round()
+                assert validator.ledger.scores(MECHANISM)[HONEST.ss58].rejected == rejected
+            assert validator.ledger.scores(MECHANISM)[HONEST.ss58].score == 0.0
 
 
 async def test_a_restarted_validator_goes_on_where_it_was(

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from protocol.inference import ModelIdentity, Outcome, Pool, Reason, Verdict
+from protocol.inference import ModelIdentity, Outcome, Pool, PooledAnswer, Reason, Verdict
 from protocol.scoring import Observation, ScoreState
 from template.ledger import Ledger, LedgerError, Received, RoundAlreadyKept, UnknownSchema
 from tests.support.plans import plan
@@ -59,7 +59,7 @@ def test_records_need_their_challenge_and_are_written_once(path):
 
 def test_rounds_are_kept_once_and_per_mechanism(path):
     state = ScoreState("hot", 0.123456789012345, 2, 40, 3, 4, 5, 6, 7, 12)
-    pools = {(MODEL.root, "float32", "hot"): Pool(((48, 0.25), (32, 0.0)), 512)}
+    pools = {(MODEL.root, "float32", "hot"): Pool((PooledAnswer("ab", 48, 0.25), PooledAnswer("cd", 32, 0.0)), 512)}
     with Ledger(path) as ledger:
         assert ledger.last_round(0) is None and ledger.scores(0) == {}
         ledger.commit_round(0, 12, {"hot": state}, [Observation("hot", "k", Outcome.ACCEPT, 0.1, 20.0)], pools)

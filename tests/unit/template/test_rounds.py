@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import FailureCode
+from protocol.fingerprint import CHUNK
 from protocol.inference import (
     INFERENCE_GENERATE,
     MECHANISM,
@@ -17,6 +18,7 @@ from protocol.inference import (
     GenerateChunk,
     Outcome,
     Pool,
+    PooledAnswer,
     Reason,
     Recomputed,
     Unchecked,
@@ -27,7 +29,7 @@ from template.client import SynapseClient, Target
 from template.inference.engine import ContinuousBatchingEngine, EngineSettings
 from template.inference.models import LoadedModel
 from template.inference.service import GenerateService
-from template.inference.verifier import Verifier, calibration_for
+from template.inference.verifier import Verifier
 from template.keys import Hotkey
 from template.ledger import Ledger
 from template.limits import OpenPolicy
@@ -35,6 +37,7 @@ from template.rounds import Answer, ask_all, judge_all, observations, record
 from template.server import SynapseServer
 from tests.adversary import cheats
 from tests.support.inference import tiny_model
+from tests.support.plans import calibration_of
 from tests.support.transport import peer
 
 VALIDATOR = Hotkey.from_uri("//validator")
@@ -105,7 +108,7 @@ async def test_one_round_pays_the_honest_miner_and_nobody_else(loaded: LoadedMod
     plan = challenges(loaded)
     answers = await ask(loaded, plan)
     verifier = Verifier(loaded)
-    judged = await judge_all(verifier, calibration_for(loaded.identity), list(answers.values()), {})
+    judged = await judge_all(verifier, calibration_of(loaded.identity), list(answers.values()), {})
     verdicts = {name: judged.verdicts.get(HOTKEYS[name].ss58) for name in NAMES}
     verifier.close()
 
@@ -148,8 +151,8 @@ class Broken:
 async def test_what_could_not_be_checked_neither_earns_nor_costs(loaded: LoadedModel) -> None:
     plan = {name: challenge for name, challenge in challenges(loaded).items() if name in ("honest", "tampered")}
     answers = list((await ask(loaded, plan)).values())
-    before = {HOTKEYS["honest"].ss58: Pool(((10, 0.0),))}
-    judged = await judge_all(Broken(), calibration_for(loaded.identity), answers, before)
+    before = {HOTKEYS["honest"].ss58: Pool((PooledAnswer("", 10, 0.0),))}
+    judged = await judge_all(Broken(), calibration_of(loaded.identity), answers, before)
     verdict = judged.verdicts[HOTKEYS["honest"].ss58]
     assert verdict.outcome is Outcome.INCONCLUSIVE and verdict.reason is Reason.NOT_RECOMPUTED
     assert judged.pools == {}
@@ -183,25 +186,25 @@ class Measured:
                 (self.margin,) * len(response.token_ids),
                 response.token_ids,
                 (False,) * len(response.token_ids),
+                (0.0,) * -(-len(response.token_ids) // CHUNK),
             )
             for challenge, response in pairs
         ]
 
 
 async def test_every_answer_is_held_against_a_hotkey_once(loaded: LoadedModel) -> None:
-    calibration = calibration_for(loaded.identity)
-    assert calibration is not None
+    calibration = calibration_of(loaded.identity)
     honest = HOTKEYS["honest"].ss58
     plan = {name: challenge for name, challenge in challenges(loaded).items() if name == "honest"}
     answers = list((await ask(loaded, plan)).values())
-    clean = Pool(((calibration.pool_tokens, 0.0),))
+    clean = Pool((PooledAnswer("", calibration.pool_tokens, 0.0),))
 
     judged = await judge_all(Measured(loaded, 5.0), calibration, answers, {honest: clean})
     assert judged.verdicts[honest].outcome is Outcome.REJECT
     judged = await judge_all(Measured(loaded, 0.0), calibration, answers, {honest: clean, **judged.pools})
     assert judged.verdicts[honest].outcome is Outcome.ACCEPT, "the reject of the round before was counted again"
 
-    lossy = Pool(((calibration.pool_tokens, calibration.pool_tokens * calibration.pool_mean * 2),))
+    lossy = Pool((PooledAnswer("", calibration.pool_tokens, calibration.pool_tokens * calibration.pool_mean * 2),))
     judged = await judge_all(Measured(loaded, 0.0), calibration, answers, {honest: lossy})
     assert judged.verdicts[honest].reason is Reason.POOLED_MARGIN and judged.pools[honest].tokens == 0
 
