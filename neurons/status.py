@@ -51,9 +51,9 @@ async def status(network: str, netuid: int, *, ledgers: list[Path] | None, data_
 def _row(
     graph: Metagraph, neuron: Neuron, weights: dict[int, dict[int, float]], scores: dict[str, list[float]]
 ) -> dict[str, Any]:
-    role = "owner" if neuron.hotkey == graph.owner_hotkey else "miner" if neuron.is_serving else "idle"
+    role = "owner" if neuron.hotkey == graph.owner_hotkey else "miner" if neuron.serves_work else "idle"
     if neuron.validator_permit and role != "owner":
-        role = "validator" if not neuron.is_serving else "miner+permit"
+        role = "validator" if not neuron.serves_work else "miner+permit"
     own = scores.get(neuron.hotkey)
     return {
         "uid": neuron.uid,

@@ -5,7 +5,7 @@ it. A snapshot never changes: a newer block gives a new one. Identity is the hot
 to sit at that block, and is only used to speak to the chain.
 
     neuron = metagraph.by_hotkey["5F..."]      # KeyError for a stranger
-    metagraph.miners                           # neurons without a validator permit that serve an axon
+    metagraph.miners                           # neurons without a validator permit that serve work
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+
+HTTP = 4  # axon protocol id of whoever serves this subnet's work; what the SDK publishes by default
+EVIDENCE_ONLY = 5
+"""Axon protocol id of a validator that serves evidence and no work. The chain stores the number without reading it and
+leaves its meaning to the subnet. Nobody asks such an axon for inference, and it earns no score."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Neuron:
     active: bool
     ip: str  # dotted or colon form; "0.0.0.0" when no axon is served
     port: int
-    protocol: int  # axon protocol id (4 = http)
+    protocol: int  # axon protocol id: HTTP or EVIDENCE_ONLY
     last_update: int  # block of the last weights set or commit
     incentive: float = 0.0  # 0..1, mechanism 0
     dividends: float = 0.0  # 0..1
@@ -40,6 +45,11 @@ class Neuron:
     @property
     def is_serving(self) -> bool:
         return self.port != 0 and self.ip not in ("0.0.0.0", "::")
+
+    @property
+    def serves_work(self) -> bool:
+        """Whether it may be asked for work: it has an address, and the address is not for evidence alone."""
+        return self.is_serving and self.protocol != EVIDENCE_ONLY
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Metagraph:
 
     @cached_property
     def miners(self) -> tuple[Neuron, ...]:
-        return tuple(n for n in self.neurons if n.is_serving and not n.validator_permit)
+        return tuple(n for n in self.neurons if n.serves_work and not n.validator_permit)
 
     @cached_property
     def validators(self) -> tuple[Neuron, ...]:
