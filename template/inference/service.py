@@ -1,6 +1,6 @@
 """The miner's side of `inference.generate`: from a validated request to streamed chunks and the closing response.
 
-    service = GenerateService(engine, loaded.identity, hotkey)
+    service = GenerateService(engine, engine.identity, hotkey)        # any Engine of backend.py
     async for frame in service(request): ...     # GenerateChunk, GenerateChunk, ..., GenerateResponse
     server.attach_stream(INFERENCE_GENERATE, service)
 
@@ -18,9 +18,9 @@ from typing import TypeAlias
 
 from protocol.challenges import ModelIdentity
 from protocol.errors import Refusal, RefusalCode
-from protocol.generation import GenerateChunk, GenerateRequest, GenerateResponse, Timings, derive_seed
-from template.inference.engine import (
-    ContinuousBatchingEngine,
+from protocol.generation import GenerateChunk, GenerateRequest, GenerateResponse, Proof, Timings, derive_seed
+from template.inference.backend import (
+    Engine,
     EngineBusy,
     EngineError,
     EngineOutOfMemory,
@@ -39,7 +39,7 @@ RETRY_AFTER_S = 2.0
 class GenerateService:
     """Callable handler; one for all requests of a miner."""
 
-    def __init__(self, engine: ContinuousBatchingEngine, identity: ModelIdentity, hotkey: str) -> None:
+    def __init__(self, engine: Engine, identity: ModelIdentity, hotkey: str) -> None:
         self.engine = engine
         self.identity = identity
         self.hotkey = hotkey
@@ -77,7 +77,10 @@ def respond(generation: Generation, started: float) -> GenerateResponse:
         total_ms=max(0.0, 1e3 * (generation.finished - started)),
     )
     return GenerateResponse(
-        token_ids=tuple(generation.token_ids), finish_reason=generation.finish_reason, timings=timings
+        token_ids=tuple(generation.token_ids),
+        finish_reason=generation.finish_reason,
+        proof=Proof(fingerprint=generation.fingerprint),
+        timings=timings,
     )
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import threading
 
 import pytest
+import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from protocol.inference import ChallengePolicy, Sampler, derive_seed
@@ -126,24 +128,149 @@ async def test_closing_ends_what_is_under_way_and_refuses_what_comes(tiny):
         await engine.submit([1], GREEDY, b"a" * 32, 3)
 
 
-async def test_running_out_of_memory_refuses_one_request_and_spares_the_rest(tiny):
-    class Small(Batch):
-        def admit(self, prompt_ids):
-            if len(prompt_ids) > 50:
-                raise MemoryError
-            return super().admit(prompt_ids)
+class Small(Batch):
+    """Memory for `columns` tokens of all rows together, as a machine has it: nobody knows before it runs out."""
 
-    async with ContinuousBatchingEngine(tiny) as engine:
-        expected = await generate(engine, [1, 2], WHOLE, b"a" * 32, 40)
-    engine = ContinuousBatchingEngine(tiny)
-    engine._batch = Small(tiny.model, 4)
-    async with engine:
+    columns = 10_000
+
+    def admit_group(self, prompts, finals=()):
+        if sum(self.book.lengths) + sum(map(len, prompts)) > self.columns:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().admit_group(prompts, finals)
+
+    def step(self, tokens):
+        if sum(self.book.lengths) + len(tokens) > self.columns:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        return super().step(tokens)
+
+
+def small(loaded, columns):
+    engine = ContinuousBatchingEngine(loaded, EngineSettings(max_batch=4))
+    engine._batch = Small(engine._batch.model, 4)
+    engine._batch.columns = columns
+    return engine
+
+
+LONG = [(prompt(i, 30), WHOLE, bytes([i]) * 32, 60) for i in range(40)]
+
+
+async def longest_answers(loaded, count):
+    """The jobs of LONG with the longest answers when alone, and these answers."""
+    async with ContinuousBatchingEngine(loaded, EngineSettings(max_queue=99)) as engine:
+        answers = await asyncio.gather(*[generate(engine, *job) for job in LONG])
+    order = sorted(range(len(LONG)), key=lambda i: -len(answers[i][0]))[:count]
+    assert len(answers[order[-1]][0]) > 15
+    return [LONG[i] for i in order], [answers[i] for i in order]
+
+
+async def test_when_memory_runs_out_requests_step_back_and_resume_where_they_were(tiny):
+    jobs, alone = await longest_answers(tiny, 4)
+    async with small(tiny, 130) as engine:  # room for the four prompts, not for their answers
+        assert await asyncio.gather(*[generate(engine, *job) for job in jobs]) == alone
+        assert engine._most < 4
+        stats = engine.stats()
+    assert stats.finished == 4 and stats.failed == stats.active == stats.waiting == 0
+    assert stats.tokens == sum(len(tokens) for tokens, _ in alone)
+
+
+async def test_prompts_that_do_not_fit_together_wait_for_each_other(tiny):
+    jobs, alone = await longest_answers(tiny, 3)
+    async with small(tiny, 91) as engine:  # room for one prompt and its answer
+        assert await asyncio.gather(*[generate(engine, *job) for job in jobs]) == alone
+        assert engine.stats().failed == 0
+
+
+async def test_what_does_not_even_fit_alone_is_refused_and_the_rest_spared(tiny):
+    jobs, alone = await longest_answers(tiny, 1)
+    async with small(tiny, 100) as engine:
         results = await asyncio.gather(
-            generate(engine, [1, 2], WHOLE, b"a" * 32, 40),
-            generate(engine, [1] * 60, WHOLE, b"a" * 32, 40),
-            return_exceptions=True,
+            generate(engine, *jobs[0]), generate(engine, prompt(1, 101), WHOLE, b"a" * 32, 40), return_exceptions=True
         )
-    assert results[0] == expected and isinstance(results[1], EngineOutOfMemory)
+    assert results[0] == alone[0] and isinstance(results[1], EngineOutOfMemory)
+    assert engine.stats().failed == 1
+    async with small(tiny, 40) as engine:
+        with pytest.raises(EngineOutOfMemory):
+            await generate(engine, *jobs[0])
+        assert (await generate(engine, [1], GREEDY, b"a" * 32, 2))[0]
+
+
+async def test_the_batch_is_as_large_as_before_after_a_while(tiny, monkeypatch):
+    monkeypatch.setattr("template.inference.engine.LOWERED_S", 0.0)
+    jobs, alone = await longest_answers(tiny, 4)
+    async with small(tiny, 130) as engine:
+        assert await asyncio.gather(*[generate(engine, *job) for job in jobs]) == alone
+        engine._batch.columns = 10_000
+        again = [await engine.submit(*job) for job in jobs]
+        for generation in again:
+            await generation.next_tokens()
+        assert engine._most == 4
+
+
+async def test_the_cache_stays_within_its_limit_and_what_does_not_fit_waits(tiny):
+    sizes = []
+
+    class Watched(Batch):
+        def step(self, tokens):
+            view = super().step(tokens)
+            sizes.append(max(layer.keys.shape[0] * layer.keys.shape[2] for layer in self.layers))
+            assert sizes[-1] == self.book.rows * self.book.columns
+            return view
+
+    jobs = [(prompt(i, 10 + 97 * (i % 4)), WHOLE, bytes([i]) * 32, 20 + 130 * (i % 3)) for i in range(16)]
+    async with ContinuousBatchingEngine(tiny, EngineSettings(max_batch=1)) as engine:
+        alone = [await generate(engine, *job) for job in jobs]
+    limit = 4 * GROWTH
+    engine = ContinuousBatchingEngine(tiny, EngineSettings(max_batch=8, cache_tokens=limit))
+    engine._batch = Watched(engine._batch.model, 8, limit)
+    async with engine:
+        assert await asyncio.gather(*[generate(engine, *job) for job in jobs]) == alone
+        with pytest.raises(EngineRefused, match=str(limit)):
+            await engine.submit([1] * 500, GREEDY, b"a" * 32, limit - 500)
+    assert 2 * GROWTH < max(sizes) <= limit
+
+
+async def test_without_a_queue_free_rows_are_served_and_no_more(tiny):
+    async with ContinuousBatchingEngine(tiny, EngineSettings(max_batch=2, max_queue=0)) as engine:
+        running = [await engine.submit([1], WHOLE, b"a" * 32, 2000) for _ in range(2)]
+        with pytest.raises(EngineBusy):
+            await engine.submit([1], WHOLE, b"a" * 32, 2000)
+        for generation in running:
+            generation.cancel()
+
+
+async def test_several_prompts_share_one_prefill_in_their_order(tiny):
+    groups = []
+    arrived = threading.Event()
+
+    class Watched(Batch):
+        def admit_group(self, prompts, finals=()):
+            arrived.wait(60)  # the first prompt keeps the worker until the others have arrived
+            groups.append([len(prompt) for prompt in prompts])
+            return super().admit_group(prompts, finals)
+
+    lengths = [40, 40, 45, 10, 300, 50, 50]
+    engine = ContinuousBatchingEngine(tiny, EngineSettings(max_batch=8, prefill_tokens=140))
+    engine._batch = Watched(engine._batch.model, 8)
+    waiting = []
+    async with engine:
+        waiting.append(await engine.submit([1], GREEDY, b"a" * 32, 1))
+        while engine.stats().waiting:
+            await asyncio.sleep(0.01)
+        for length in lengths:
+            waiting.append(await engine.submit(prompt(length, length), GREEDY, b"a" * 32, 3))
+        arrived.set()
+        for generation in waiting:
+            assert [token async for token in generation]
+    assert groups == [[1], [40, 40, 45], [10], [300], [50, 50]]
+
+
+async def test_a_closed_engine_leaves_no_thread_and_no_row(tiny):
+    before = {thread.ident for thread in threading.enumerate() if thread.name == "engine"}
+    async with ContinuousBatchingEngine(tiny, EngineSettings(max_batch=2)) as engine:
+        for _ in range(5):
+            await (await engine.submit([1], WHOLE, b"a" * 32, 2000)).next_tokens()
+    assert {thread.ident for thread in threading.enumerate() if thread.name == "engine"} == before
+    assert engine.stats().active == engine.stats().waiting == 0 and not engine.running
 
 
 async def test_a_failing_model_stops_the_engine_with_the_reason(tiny):
