@@ -192,9 +192,10 @@ class SynapseServer:
             code = refusal.code.value
             response = self._refuse(attempt, refusal)
         except ConnectionError:
-            # The caller is gone: nobody to answer. aiohttp closes what is left of the connection.
+            # The caller is gone: nobody to answer. Raised, aiohttp would log a traceback for each, which lets callers
+            # fill the operator's disk; a response that cannot be written closes what is left of the connection.
             self._metrics.count(attempt.synapse.name if attempt.synapse else _UNKNOWN, "disconnected", 0.0)
-            raise
+            return web.Response(status=503)
         except Exception:
             # A handler is other people's code and may raise anything; the caller learns only that it failed.
             log.exception("request for %s failed", attempt.synapse.route if attempt.synapse else _UNKNOWN)

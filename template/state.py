@@ -24,8 +24,9 @@ RECORD = "belongs-to.json"
 def claimed(folder: Path, role: str, genesis: str, netuid: int, hotkey: str) -> Iterator[None]:
     """Hold `folder` for one `role` until the block ends; the lock dies with the process.
 
-    The folder is made if missing and closed to other users. `role` is "miner" or "validator", which keep different
-    files and may run beside each other. `genesis` is the hash of block 0. Raises StateUnavailable.
+    The folder is made if missing and closed to other users. `role` is "miner", "validator" or "gateway", which may run
+    beside each other: they keep different files, but for the ledger, which validator and gateway may both write.
+    `genesis` is the hash of block 0. Raises StateUnavailable.
     """
     owner = {"genesis": genesis, "netuid": netuid, "hotkey": hotkey}
     try:
