@@ -1,9 +1,15 @@
 """The `touchstone` command. Every command imports what it needs when it runs, so that `--help` is instant.
 
 localnet                       a Subtensor in this process
-miner, validator               the neurons
+miner, validator, gateway      the neurons, and the way in for users
+gateway-keys                   who may use a gateway, and how much
+engine                         the model behind one or several miners
 register, wallets              once, with a coldkey
+model                          the model root; the owner commits it on chain, everybody else compares
 status, doctor, audit          look at the subnet, at this machine, at what the chain paid
+calibrate                      measure honest answers, and draw the judge's thresholds from them
+challenge-bench                every known cheat against the judge: how soon each is found out
+evidence, verify               what verdicts stand on: list, export, ask another validator, recompute
 up                             the main job: a whole subnet on this machine
 """
 
@@ -17,7 +23,8 @@ import typer
 
 from localnet.cli import localnet
 from neurons.options import fail, settings_command
-from template.settings import MinerSettings, ValidatorSettings
+from protocol.generation import MAX_ANSWER_TOKENS
+from template.settings import EngineServerSettings, GatewaySettings, MinerSettings, ValidatorSettings
 
 app = typer.Typer(
     name="touchstone",
@@ -47,15 +54,33 @@ def _start_miner(settings: MinerSettings) -> int:
     return start(settings)
 
 
+def _start_engine(settings: EngineServerSettings) -> int:
+    from neurons.engine import start
+
+    return start(settings)
+
+
 def _start_validator(settings: ValidatorSettings) -> int:
     from neurons.validator import start
 
     return start(settings)
 
 
+def _start_gateway(settings: GatewaySettings) -> int:
+    from neurons.gateway import start
+
+    return start(settings)
+
+
 app.command("miner", help="Run a miner: serve the model to validators.")(settings_command(MinerSettings, _start_miner))
+app.command("engine", help="Run an engine server: the model for one or several miners.")(
+    settings_command(EngineServerSettings, _start_engine)
+)
 app.command("validator", help="Run a validator: challenge, verify, score, set weights.")(
     settings_command(ValidatorSettings, _start_validator)
+)
+app.command("gateway", help="Run a gateway: OpenAI's API in front of the subnet's miners.")(
+    settings_command(GatewaySettings, _start_gateway)
 )
 
 
@@ -123,6 +148,33 @@ def doctor(
 
 
 @app.command()
+def model(
+    netuid: Annotated[
+        int | None, typer.Option(envvar="TOUCHSTONE_NETUID", min=1, max=65535, help="Compare with this subnet's owner.")
+    ] = None,
+    network: Network = "local",
+    wallet: Wallet = "default",
+    hotkey: HotkeyName = "default",
+    wallet_path: WalletPath = WALLETS,
+    commit: Annotated[bool, typer.Option("--commit", help="Commit the root, as the subnet's owner.")] = False,
+    tensor: Annotated[str | None, typer.Option(help="Print the proof that this tensor is under the root.")] = None,
+    model_source: Annotated[
+        str | None, typer.Option(help="auto, package, hub or path; default: as for a neuron without flags.")
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(help="Hub repository, or folder.")] = None,
+    model_revision: Annotated[str | None, typer.Option(help="Hub revision (commit).")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Number format of the weights.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the model and its root, compare it with what the subnet's owner committed on chain, or commit it."""
+    from neurons.model_command import model as run
+
+    chosen = {"model_source": model_source, "model_name": model_name, "model_revision": model_revision, "dtype": dtype}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    _run(run, network, netuid, wallet, hotkey, wallet_path, given, commit=commit, tensor=tensor, as_json=as_json)
+
+
+@app.command()
 def audit(
     netuid: Netuid,
     epoch: Annotated[int | None, typer.Option(help="Epoch index; default: the newest that was paid.")] = None,
@@ -135,6 +187,137 @@ def audit(
     _run(run, network, netuid, epoch=epoch, as_json=as_json)
 
 
+ModelSource = Annotated[str | None, typer.Option(help="auto, package, hub or path; default: as for a neuron.")]
+ModelName = Annotated[str | None, typer.Option(help="Hub repository, or folder.")]
+ModelRevision = Annotated[str | None, typer.Option(help="Hub revision (commit).")]
+DType = Annotated[str | None, typer.Option(help="Number format of the weights.")]
+Device = Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda, mps.")]
+
+
+@app.command()
+def evidence(
+    digest: Annotated[str | None, typer.Argument(help="One piece of evidence, by its digest.")] = None,
+    miner: Annotated[str | None, typer.Option(help="Only about this miner's hotkey.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Only accept, or only reject.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=256, help="Most lines of a list.")] = 20,
+    ledger: Annotated[list[Path] | None, typer.Option(help="A validator's ledger file; may be repeated.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where ledgers are looked for.")] = Path("~/.touchstone"),
+    validator: Annotated[
+        str | None, typer.Option("--from", help="Ask the validator with this hotkey instead of ledgers.")
+    ] = None,
+    netuid: Annotated[
+        int | None, typer.Option(envvar="TOUCHSTONE_NETUID", min=1, max=65535, help="Its subnet, for --from.")
+    ] = None,
+    network: Network = "local",
+    wallet: Wallet = "default",
+    hotkey: HotkeyName = "default",
+    wallet_path: WalletPath = WALLETS,
+    out: Annotated[Path | None, typer.Option(help="Write the evidence to this file.")] = None,
+    check: Annotated[bool, typer.Option("--verify", help="Recompute the verdict, as `verify` does.")] = False,
+    model_source: ModelSource = None,
+    model_name: ModelName = None,
+    model_revision: ModelRevision = None,
+    dtype: DType = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """List the verdicts that evidence is kept of, export one, or ask another validator for it."""
+    from neurons.evidence import Peer, Query
+    from neurons.evidence import evidence as run
+
+    if outcome not in (None, "accept", "reject"):
+        fail("--outcome is accept or reject")
+    if validator is not None and netuid is None:
+        fail("--from needs --netuid")
+    peer = Peer(validator, network, netuid, wallet, hotkey, wallet_path) if validator and netuid else None
+    chosen = _chosen(model_source, model_name, model_revision, dtype, device)
+    _run(
+        run,
+        Query(digest, miner, outcome, limit),
+        ledgers=ledger,
+        data_dir=data_dir,
+        peer=peer,
+        out=out,
+        recompute=chosen if check else None,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="Evidence, as `touchstone evidence DIGEST --out FILE` writes it.")],
+    model_source: ModelSource = None,
+    model_name: ModelName = None,
+    model_revision: ModelRevision = None,
+    dtype: DType = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute a verdict from its evidence and the model. Status 0: it agrees, 1: it does not, 2: not checked."""
+    from neurons.evidence import verify as run
+
+    _run(run, file, _chosen(model_source, model_name, model_revision, dtype, device), as_json=as_json)
+
+
+@app.command()
+def calibrate(
+    model_source: ModelSource = None,
+    model_name: ModelName = None,
+    model_revision: ModelRevision = None,
+    dtype: DType = None,
+    device: Device = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Honest tokens to measure.")] = 100_000,
+    target: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="False positives of one answer to stay below.")
+    ] = 1e-3,
+    check: Annotated[bool, typer.Option("--check", help="Judge fresh honest answers instead, and count.")] = False,
+    answers: Annotated[int, typer.Option(min=0, help="Answers instead of tokens; 10,000 for --check.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File to write; with --check, to judge by.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how far honest answers are from the rule, and write the judge's thresholds. Goes on where it stopped."""
+    from neurons.calibrate import Aim
+    from neurons.calibrate import calibrate as run
+
+    aim = Aim(tokens, answers, target, check)
+    _run(run, _chosen(model_source, model_name, model_revision, dtype, device), aim, out=out, as_json=as_json)
+
+
+@app.command("challenge-bench")
+def challenge_bench(
+    model_source: ModelSource = None,
+    model_name: ModelName = None,
+    model_revision: ModelRevision = None,
+    dtype: DType = None,
+    device: Device = None,
+    cheats: Annotated[str, typer.Option(help="Names, with commas between them; empty: all.")] = "",
+    answers: Annotated[int, typer.Option(min=1, help="Answers of each cheat.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=16, max=MAX_ANSWER_TOKENS, help="Longest answer, in tokens.")] = 64,
+    honest: Annotated[int, typer.Option(min=1, help="Honest answers, for false positives.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the simulated validator.")] = 2000,
+    prompts: Annotated[str, typer.Option(help="Length of the prompts: short, medium or long.")] = "short",
+    seed: Annotated[int, typer.Option(help="Of questions, samples and simulations.")] = 0,
+    calibration: Annotated[Path | None, typer.Option(help="Thresholds; default: those in force here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table as Markdown.")] = None,
+    journal: Annotated[Path | None, typer.Option(help="Finished cheats, to go on from; default: beside --out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run every known cheat against the judge, and show how soon each is found out and what it keeps."""
+    from neurons.challenge_bench import Options
+    from neurons.challenge_bench import challenge_bench as run
+
+    names = tuple(name.strip() for name in cheats.split(",") if name.strip())
+    options = Options(names, answers, max_tokens, honest, rounds, prompts, seed, calibration, out, table, journal)
+    _run(run, _chosen(model_source, model_name, model_revision, dtype, device), options, as_json=as_json)
+
+
+def _chosen(source: str | None, name: str | None, revision: str | None, dtype: str | None, device: str | None) -> Any:
+    """The model settings that were given as flags."""
+    given = {"model_source": source, "model_name": name, "model_revision": revision, "dtype": dtype, "device": device}
+    return {field: value for field, value in given.items() if value is not None}
+
+
 @app.command(context_settings=_PASS_THROUGH)
 def up(ctx: typer.Context) -> None:
     """Run the main job (same as scripts/up.sh)."""
@@ -144,6 +327,67 @@ def up(ctx: typer.Context) -> None:
     if not script.exists():
         fail("the main job is part of the source checkout; clone the repository and run ./scripts/up.sh")
     raise typer.Exit(subprocess.call([sys.executable, str(script), *ctx.args]))
+
+
+keys_app = typer.Typer(help="API keys of a gateway: create, list, revoke.", no_args_is_help=True)
+app.add_typer(keys_app, name="gateway-keys")
+KeysFile = Annotated[
+    Path | None, typer.Option("--keys-file", envvar="TOUCHSTONE_KEYS_FILE", help="Default: in the neuron's folder.")
+]
+DataDir = Annotated[Path, typer.Option(envvar="TOUCHSTONE_DATA_DIR", help="Where neurons keep their folders.")]
+DATA_DIR = Path("~/.touchstone")
+
+
+@keys_app.command("create")
+def keys_create(
+    label: Annotated[str, typer.Argument(help="Whom the key is for.")],
+    requests_per_minute: Annotated[int, typer.Option(min=1, help="Requests in any minute.")] = 60,
+    tokens_per_day: Annotated[int, typer.Option(min=1, help="Prompt and answer tokens in a UTC day.")] = 1_000_000,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in work at the same time.")] = 16,
+    wallet: Wallet = "default",
+    hotkey: HotkeyName = "default",
+    data_dir: DataDir = DATA_DIR,
+    keys_file: KeysFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, this once: only its hash is kept."""
+    from neurons.gateway_keys import create as run
+
+    quota = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_day": tokens_per_day,
+        "concurrency": concurrency,
+    }
+    _run(run, wallet, hotkey, data_dir, keys_file, label, quota, as_json=as_json)
+
+
+@keys_app.command("list")
+def keys_list(
+    wallet: Wallet = "default",
+    hotkey: HotkeyName = "default",
+    data_dir: DataDir = DATA_DIR,
+    keys_file: KeysFile = None,
+    as_json: Json = False,
+) -> None:
+    """List the keys, their quotas and what they used today."""
+    from neurons.gateway_keys import show as run
+
+    _run(run, wallet, hotkey, data_dir, keys_file, as_json=as_json)
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="The id, as `list` shows it.")],
+    wallet: Wallet = "default",
+    hotkey: HotkeyName = "default",
+    data_dir: DataDir = DATA_DIR,
+    keys_file: KeysFile = None,
+    as_json: Json = False,
+) -> None:
+    """Close a key at once and for ever."""
+    from neurons.gateway_keys import revoke as run
+
+    _run(run, wallet, hotkey, data_dir, keys_file, key_id, as_json=as_json)
 
 
 def _run(command: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,54 +1,82 @@
 """Who takes part in the main job, and the miners that are not simply `neurons/miner.py`.
 
     python scripts/lineup.py slowed --netuid 2 --wallet miner-slow      (flags as for neurons/miner.py)
+    python scripts/lineup.py dishonest --netuid 2                       the other dishonest parts, in one process
 
-    slowed        honest, with a pause for every token: the same work on a slower machine
-    layer_skip    serves the model with one layer left out: cheaper, almost as fluent
+    slowed        honest, with a pause for every token, and boasts: by its own account it takes a thousandth of the time
     canned        replays one stored answer; needs no model at all
-    late          thinks until every deadline has passed, then answers; needs no model either
+    dishonest     each serves, signs and publishes like an honest miner, with a hotkey of its own; only the answers
+                  differ. They are cheats of tests/adversary/cheats and share what they need: one process, one engine
+                  for each model, and a lower priority, because a small machine carries all of it
 
-All of them serve, sign and publish exactly like an honest miner; only the answers differ.
+Chosen are cheats that one answer of 24 tokens gives away, so that a short run has one possible end. The others, with
+their odds, are in the table of `touchstone challenge-bench`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the dishonest answers are shared with the tests
 
 from neurons import models
-from neurons.miner import Offer, serve_model, start
-from neurons.runtime import in_thread
-from protocol.inference import GenerateChunk, GenerateRequest, GenerateResponse, Timings
+from neurons.miner import Offer, serve, serve_model, start
+from neurons.models import CommittedModel
+from neurons.runtime import in_thread, run, together, until
+from protocol.fingerprint import encoded_size
+from protocol.inference import GenerateChunk, GenerateRequest, GenerateResponse, Proof, Timings
 from protocol.synapse import Message
 from template.keys import Hotkey
 from template.ops import Ops
 from template.server import Caller, StreamHandler
 from template.settings import MinerSettings
 
-SLOW_SECONDS_PER_TOKEN = 0.2  # 32 tokens take 6.4 s or more; the fast miner needs 2 to 4 s on two busy cores
-LATE_SECONDS = 60.0  # beyond every deadline of the main job
+if TYPE_CHECKING:
+    from tests.adversary.cheats import Kitchen
+
+SLOW_SECONDS_PER_TOKEN = 0.4  # 24 tokens take 9.6 s or more; the fast miner needs 2 to 5 s on two busy cores
+LATE_SECONDS = 120.0  # beyond every deadline of the main job
 NO_TIMINGS = Timings(queue_ms=0.0, first_token_ms=0.0, total_ms=0.0)
 # "The capital of France is Paris.", over and over, in tokens of SmolLM2.
 STOCK = (504, 3575, 282, 4649, 314, 7042, 30, 198)
+NICENESS = 3  # of the dishonest: what they spend must not slow the honest
 
 
 @dataclass(frozen=True)
 class Part:
-    """One neuron of the main job. `program`: "validator", "miner", or one of this file's."""
+    """One neuron of the main job. `program`: "validator", "miner", one of this file's, or the name of a cheat.
+
+    `process`: the child process that it runs in together with others; empty: one of its own.
+    """
 
     name: str
     role: str  # what the table says
     program: str
     stake: float = 0.0  # TAO staked on root by a validator; a fiftieth of it goes to the subnet's pool
     honest: bool = True
+    process: str = ""
     needs_model: bool = True
+
+    @property
+    def child(self) -> str:
+        """Name of the child process, and of its log."""
+        return self.process or self.name
+
+
+DISHONEST = "dishonest"
+
+
+def _cheat(name: str, role: str, cheat: str) -> Part:
+    return Part(name, role, cheat, honest=False, process=DISHONEST)
 
 
 LINEUP = (
@@ -56,52 +84,74 @@ LINEUP = (
     Part("validator-2", "validator", "validator", stake=18_000.0),
     Part("miner-fast", "honest, fast", "miner"),
     Part("miner-slow", "honest, slow", "slowed"),
-    Part("miner-damaged", "a layer skipped", "layer_skip", honest=False),
+    _cheat("miner-damaged", "a layer skipped", "layer_skip"),
+    _cheat("miner-int8", "int8 weights", "int8"),
+    _cheat("miner-draft", "drafts only", "draft_half"),
+    _cheat("miner-replay", "another seed", "replay"),
+    _cheat("miner-prompt", "prompt cut", "short_context"),
+    _cheat("miner-token", "one token put", "one_token"),
     Part("miner-canned", "canned answers", "canned", honest=False, needs_model=False),
-    Part("miner-late", "always late", "late", honest=False, needs_model=False),
+    _cheat("miner-late", "always late", "late"),
 )
 
 
 @asynccontextmanager
-async def slowed(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> AsyncIterator[StreamHandler]:
+async def slowed(
+    settings: MinerSettings, hotkey: Hotkey, ops: Ops, committed: CommittedModel
+) -> AsyncIterator[StreamHandler]:
     from tests.adversary import cheats
 
-    async with serve_model(settings, hotkey, ops) as handler:
-        yield cheats.slowed(handler, SLOW_SECONDS_PER_TOKEN)
+    async with serve_model(settings, hotkey, ops, committed) as handler:
+        yield cheats.boasting(cheats.slowed(handler, SLOW_SECONDS_PER_TOKEN))
 
 
 @asynccontextmanager
-async def layer_skip(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> AsyncIterator[StreamHandler]:
-    from template.inference.engine import ContinuousBatchingEngine, EngineSettings
-    from template.inference.service import GenerateService
-    from tests.adversary import cheats
-
-    loaded = await in_thread(lambda: models.load(settings))
-    damaged = cheats.skip_layer(loaded)
-    async with ContinuousBatchingEngine(damaged, EngineSettings(threads=models.thread_count(settings))) as engine:
-        yield GenerateService(engine, loaded.identity, hotkey.ss58)
-
-
-@asynccontextmanager
-async def canned(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> AsyncIterator[StreamHandler]:
+async def canned(
+    settings: MinerSettings, hotkey: Hotkey, ops: Ops, committed: CommittedModel
+) -> AsyncIterator[StreamHandler]:
     yield _replay
-
-
-@asynccontextmanager
-async def late(settings: MinerSettings, hotkey: Hotkey, ops: Ops) -> AsyncIterator[StreamHandler]:
-    async def handler(request: GenerateRequest, caller: Caller) -> AsyncIterator[Message]:
-        await asyncio.sleep(LATE_SECONDS)
-        async for frame in _replay(request, caller):
-            yield frame
-
-    yield handler
 
 
 async def _replay(request: GenerateRequest, caller: Caller) -> AsyncIterator[Message]:
     tokens = (STOCK * request.max_tokens)[: request.max_tokens]
+    proof = Proof(fingerprint=base64.b64encode(bytes(encoded_size(len(tokens)))).decode())
     for offset in range(0, len(tokens), 8):
         yield GenerateChunk(offset=offset, token_ids=tokens[offset : offset + 8])
-    yield GenerateResponse(token_ids=tokens, finish_reason="length", timings=NO_TIMINGS)
+    yield GenerateResponse(token_ids=tokens, finish_reason="length", proof=proof, timings=NO_TIMINGS)
+
+
+async def dishonest(settings: MinerSettings, stop: asyncio.Event) -> None:
+    """Every part of this process: a miner each, on kitchens they share. Raises TemplateError when one cannot start."""
+    from template.inference.engine import EngineSettings
+    from tests.adversary.cheats import CHEATS, opened
+
+    os.nice(NICENESS)
+    parts = [part for part in LINEUP if part.process == DISHONEST]
+    loaded = await until(stop, in_thread(lambda: models.load(settings)))
+    engine_settings = EngineSettings(threads=models.thread_count(settings))
+    async with AsyncExitStack() as stack:
+        kitchens: dict[Any, Kitchen] = {}
+        for change in dict.fromkeys(CHEATS[part.program].model for part in parts):
+            opening = opened(loaded, "", change, engine_settings, delay_s=LATE_SECONDS)
+            kitchens[change] = await until(stop, stack.enter_async_context(opening))
+        miners = [
+            serve(
+                settings.model_copy(update={"wallet": part.name}),
+                stop,
+                partial(_cheating, part.program, kitchens[CHEATS[part.program].model]),
+            )
+            for part in parts
+        ]
+        await together(*miners)
+
+
+@asynccontextmanager
+async def _cheating(
+    name: str, kitchen: Kitchen, settings: MinerSettings, hotkey: Hotkey, ops: Ops, committed: CommittedModel
+) -> AsyncIterator[StreamHandler]:
+    from tests.adversary import cheats
+
+    yield cheats.make(name, replace(kitchen, hotkey=hotkey.ss58))
 
 
 def main() -> None:
@@ -110,14 +160,18 @@ def main() -> None:
     from neurons.options import settings_command
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    for offer in (slowed, layer_skip, canned, late):
-        command = settings_command(MinerSettings, partial(_start, offer))
-        app.command(offer.__name__)(command)
+    for offer in (slowed, canned):
+        app.command(offer.__name__)(settings_command(MinerSettings, partial(_start, offer)))
+    app.command("dishonest")(settings_command(MinerSettings, _start_dishonest))
     app()
 
 
 def _start(offer: Offer, settings: MinerSettings) -> int:
     return start(settings, offer)
+
+
+def _start_dishonest(settings: MinerSettings) -> int:
+    return run(partial(dishonest, settings), level=settings.log_level)
 
 
 if __name__ == "__main__":

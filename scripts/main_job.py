@@ -135,7 +135,7 @@ def _environment() -> dict[str, str]:
 
 def _threads() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // sum(part.needs_model for part in LINEUP))
+    return max(1, cores // len({part.child for part in LINEUP if part.needs_model}))
 
 
 class Job:
@@ -155,12 +155,13 @@ class Job:
         async with await stage.open() as chain:
             netuid = await stage.prepare(LINEUP)
             await self._model_ready(model.name)
+            await stage.commit_model(netuid)
             miners = [part for part in LINEUP if part.program != "validator"]
             validators = [part for part in LINEUP if part.program == "validator"]
-            for part in miners:
+            for part in {part.child: part for part in miners}.values():
                 self._start(part, stage.url, netuid)
             say(f"started {len(miners)} miners on subnet {netuid}; logs in {self.house.logs}")
-            await self._serving(chain, netuid, {part.name: stage.addresses[part.name] for part in miners})
+            await self._serving(chain, netuid, miners, stage.addresses)
             for part in validators:
                 self._start(part, stage.url, netuid)
             say(f"all miners serve; started {len(validators)} validators")
@@ -181,25 +182,25 @@ class Job:
             raise JobFailed("the model cannot be prepared:\n  " + "\n  ".join(self.house.last_words(name, 6)))
         self.house.stop([name])
 
-    async def _serving(self, chain: Chain, netuid: int, hotkeys: dict[str, str]) -> None:
+    async def _serving(self, chain: Chain, netuid: int, miners: list[Part], addresses: dict[str, str]) -> None:
         """Wait until the chain holds the address each miner listens on: the first round should find them all."""
         deadline = time.monotonic() + SERVING_PATIENCE
         while True:
             self._check_children()
             graph = await chain.metagraph(netuid)
-            absent = [
-                name for name, hotkey in hotkeys.items() if graph.by_hotkey[hotkey].port != self._listening_port(name)
-            ]
+            ports = {part.name: graph.by_hotkey[addresses[part.name]].port for part in miners}
+            absent = [part for part in miners if ports[part.name] not in self._listening_ports(part.child)]
             if not absent:
                 return
             if time.monotonic() > deadline:
-                words = "\n  ".join(self.house.last_words(absent[0], 8))
-                raise JobFailed(f"{absent[0]} does not serve after {SERVING_PATIENCE:.0f} s:\n  {words}")
+                words = "\n  ".join(self.house.last_words(absent[0].child, 8))
+                raise JobFailed(f"{absent[0].name} does not serve after {SERVING_PATIENCE:.0f} s:\n  {words}")
             await asyncio.sleep(0.5)
 
-    def _listening_port(self, name: str) -> int | None:
-        found = re.search(r"serving \S+ on \S+:(\d+)", self.house.children[name].log.read_text(errors="replace"))
-        return int(found[1]) if found else None
+    def _listening_ports(self, child: str) -> set[int]:
+        """Ports of all miners in one process; each publishes its own."""
+        log = self.house.children[child].log.read_text(errors="replace")
+        return {int(port) for port in re.findall(r"serving \S+ on \S+:(\d+)", log)}
 
     def _start(self, part: Part, url: str, netuid: int) -> None:
         home = self.options.home
@@ -207,17 +208,17 @@ class Job:
         if part.program in ("validator", "miner"):
             command.append(str(REPO / "neurons" / f"{part.program}.py"))
         else:
-            command += [str(REPO / "scripts" / "lineup.py"), part.program]
+            command += [str(REPO / "scripts" / "lineup.py"), part.process or part.program]
         command += ["--network", url, "--netuid", str(netuid), "--wallet", part.name]
         command += ["--wallet-path", str(home / "hotkeys"), "--data-dir", str(home / "data")]
         command += ["--threads", str(_threads()), "--metagraph-refresh", "3"]
         if part.program == "validator":
-            # Short answers: 32 tokens show a skipped layer, and two cores carry five models here.
-            command += ["--round-seconds", "10", "--deadline", "20", "--min-tokens", "32", "--max-tokens", "32"]
+            # Short answers: 24 tokens show each of these cheats, and two cores carry five processes with a model here.
+            command += ["--round-seconds", "10", "--deadline", "20", "--min-tokens", "24", "--max-tokens", "24"]
             command += ["--prompts", "short"]
         else:
             command += ["--host", "127.0.0.2" if sys.platform == "linux" else "0.0.0.0", "--port", "0"]
-        self.house.start(part.name, command)
+        self.house.start(part.child, command)
 
     async def _watch(self, watcher: Watcher) -> int:
         reported: int | None = None

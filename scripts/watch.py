@@ -244,8 +244,8 @@ def verdict_on(watcher: Watcher) -> list[str]:
 
 
 def _state(house: Household, part: Part) -> str:
-    """The last thing a neuron logged, without time and module."""
-    words = house.last_words(part.name)
+    """The last thing a neuron's process logged, without time and module."""
+    words = house.last_words(part.child)
     if not words:
         return "starting"
     return words[0].split(": ", 1)[-1][:80]

@@ -7,10 +7,26 @@ import pytest
 from typer.testing import CliRunner
 
 from neurons.cli import app
-from template.settings import MinerSettings, ValidatorSettings
+from template.settings import GatewaySettings, MinerSettings, ValidatorSettings
 
 runner = CliRunner()
-COMMANDS = ("localnet", "miner", "validator", "register", "wallets", "status", "doctor", "audit", "up")
+COMMANDS = (
+    "localnet",
+    "miner",
+    "validator",
+    "gateway",
+    "gateway-keys",
+    "register",
+    "wallets",
+    "status",
+    "doctor",
+    "model",
+    "audit",
+    "challenge-bench",
+    "evidence",
+    "verify",
+    "up",
+)
 
 
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:
@@ -26,7 +42,10 @@ def test_every_command_has_help(command: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize(("command", "model"), [("miner", MinerSettings), ("validator", ValidatorSettings)])
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [("miner", MinerSettings), ("validator", ValidatorSettings), ("gateway", GatewaySettings)],
+)
 def test_help_shows_every_setting(command: str, model: type) -> None:
     shown = runner.invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
     assert [name for name in model.model_fields if "--" + name.replace("_", "-") not in shown] == []  # type: ignore[attr-defined]
