@@ -5,7 +5,8 @@ touchstone calibrate --dtype bfloat16      another number format is another cali
 touchstone calibrate --check               judge fresh honest answers by the calibration in force, and count the rejects
 
 The result lies where this machine's neurons look for it, or in --out. Every answer is kept in a file of records beside
-it, so that an interrupted run goes on; a run whose records are complete only computes. --check keeps its own records.
+it, so that an interrupted run goes on; a run whose records are complete only computes. --check keeps nothing, and takes
+the calibration to judge by from --out, if given.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ async def calibrate(given: dict[str, str], aim: Aim, *, out: Path | None, as_jso
     path = out or calibrations.own_folder() / calibrations.file_name(loaded.identity)
     if aim.check:
         return await _check(loaded, cores, aim, out, as_json)
-    records = await _measure(loaded, cores, aim, path.with_suffix(".records.jsonl"))
+    kept = path.parent / calibrations.file_name(loaded.identity).replace(".json", ".records.jsonl")
+    records = await _measure(loaded, cores, aim, kept)
     calibration = _derived(loaded, records, aim)
     calibrations.write(path, calibration)
     if as_json:

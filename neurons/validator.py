@@ -265,8 +265,8 @@ class Validator:
         """Record the round and fold it into the scores. Blocking."""
         record(self.ledger, answers, judged)
         keep_round(self.ledger, self.hotkey, answers, judged, self.calibration)
-        seen = [*observations(answers, judged), *organic_observations(self.ledger.take_organic(number))]
         before = self.ledger.scores(MECHANISM)
+        seen = [*observations(answers, judged), *organic_observations(self.ledger.take_organic(number), before)]
         states = scoring.fold_round(before, seen, number, silent=scoring.absent(graph, before))
         identity = self.loaded.identity
         pools = {(identity.root, identity.dtype, hotkey): pool for hotkey, pool in judged.pools.items()}

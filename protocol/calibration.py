@@ -5,8 +5,10 @@
     Calibration       every threshold the judge uses, with its sample; one for each (model root, dtype)
 
 The rule: a limit is HEADROOM times the largest value that any honest answer of the sample reached, and never below the
-floor of the dtype. So no answer of the sample is rejected, and for N answers the true rate of rejects is, with 95 %
-confidence, below 1 - 0.05 ** (1 / N) (about 3 / N). A sample too small to say that of the target is refused.
+floor of the dtype. So no answer of the sample is rejected. How much that says of other answers depends on how many of
+the limits were fitted to the sample: `false_positive_bound` gives the rate of rejects that the true one is below with
+95 % confidence, about 3 / N for N answers when all limits are floors or one is fitted, 7.8 / N when all four are. A
+sample too small to say that of the target is refused. It says nothing of answers much longer than the sample's.
 `Calibration.digest` goes into every verdict: whoever rechecks one knows which thresholds it stands on.
 """
 
@@ -118,25 +120,46 @@ class Calibration(Message):
         return hashlib.sha256(b"touchstone/calibration/v1" + canonical_json(self)).hexdigest()
 
 
-def false_positive_bound(answers: int) -> float:
-    """Upper bound of the reject rate after `answers` honest answers without a reject, with CONFIDENCE."""
-    return float(1.0 - (1.0 - CONFIDENCE) ** (1.0 / answers)) if answers else 1.0
+def false_positive_bound(answers: int, fitted: int = 0) -> float:
+    """Upper bound of the reject rate after `answers` honest answers without a reject, with CONFIDENCE.
+
+    `fitted`: limits drawn from the same answers. Each is held by one of them, and the chance that answers held by k
+    others say so little is the binomial tail below k: the scenario approach, Campi and Garatti, SIAM J. Optim. 2008.
+    """
+    held = max(1, fitted)
+    if answers < held:
+        return 1.0
+
+    def doubt(rate: float) -> float:
+        return sum(math.comb(answers, i) * rate**i * (1.0 - rate) ** (answers - i) for i in range(held))
+
+    low, high = 0.0, 1.0
+    for _ in range(60):  # halvings: the last bit of a double
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if doubt(middle) > 1.0 - CONFIDENCE else (low, middle)
+    return high
 
 
 def answers_needed(target: float) -> int:
-    """Honest answers without a reject that support a false-positive rate of `target`."""
+    """Honest answers without a reject that support a false-positive rate of `target`, with at most one limit fitted."""
     return math.ceil(math.log(1.0 - CONFIDENCE) / math.log(1.0 - target))
 
 
 def derive(root: str, dtype: DType, sample: HonestSample, target: float) -> Calibration:
     """The thresholds for a model from its honest sample. Raises SampleTooSmall."""
-    needed = answers_needed(target)
-    if sample.answers < needed:
-        raise SampleTooSmall(
-            f"{sample.answers} honest answers support a false-positive rate of "
-            f"{false_positive_bound(sample.answers):.2g}, not {target:g}: take {needed}, or state a larger target"
-        )
     floor = FLOORS[dtype]
+    judged = (
+        (sample.eos_margin, floor.margin),
+        (sample.margin, floor.margin),
+        (sample.request_mean, floor.mean),
+        (sample.distance, floor.distance),
+    )
+    bound = false_positive_bound(sample.answers, sum(HEADROOM * spread.maximum > least for spread, least in judged))
+    if bound > target:
+        raise SampleTooSmall(
+            f"{sample.answers} honest answers support a false-positive rate of {bound:.2g}, not {target:g}: "
+            f"take {math.ceil(sample.answers * bound / target)}, or state a larger target"
+        )
 
     def limit(spread: Spread, least: float) -> float:
         return max(least, HEADROOM * spread.maximum)

@@ -44,6 +44,10 @@ CUT_MARGIN = 10.0
 matters for: every rule clips at 0.3 or compares with 1."""
 
 
+UNIT_TEMPERATURE = 0.5
+"""Margins are taken in logit / temperature, but never of a colder one: dividing by less would only magnify what the
+arithmetic of two machines differs by, which is a difference of logits."""
+
 COLDEST = 0.01
 """Lowest temperature that is not greedy. Below it logit / temperature leaves what float64 can add noise to, and at the
 smallest positive numbers it overflows."""
@@ -150,6 +154,16 @@ def _mass_before(values: FloatArray, sampler: Sampler) -> FloatArray:
     return np.asarray(np.cumsum(mass) - mass)
 
 
+def _mass_bounds(values: FloatArray, sampler: Sampler, slack: float) -> tuple[FloatArray, FloatArray]:
+    """The least and the most mass that may lie ahead of each ranked candidate when logits are unsure by `slack`."""
+    before = _mass_before(values, sampler)
+    own = np.diff(before, append=1.0)
+    ahead = np.concatenate([before, [1.0]])  # mass of the first n candidates
+    surely = np.searchsorted(-values, -(values + slack), side="left")
+    possibly = np.searchsorted(-values, -(values - slack), side="right")
+    return ahead[surely], ahead[possibly] - own
+
+
 def candidates(token_ids: npt.ArrayLike, logits: npt.ArrayLike, sampler: Sampler) -> tuple[IntArray, FloatArray]:
     """Candidates a sampler may take, ranked. `token_ids`/`logits`: at least the top_k largest logits of one position.
 
@@ -177,7 +191,7 @@ def choose(token_ids: npt.ArrayLike, logits: npt.ArrayLike, sampler: Sampler, ke
 class Margin:
     """One position seen by the verifier: who wins, and by how much the claimed token loses (0 = it wins)."""
 
-    margin: float  # >= 0, at most CUT_MARGIN; unit: logit / temperature (greedy: logit)
+    margin: float  # >= 0, at most CUT_MARGIN; unit: logit / max(temperature, UNIT_TEMPERATURE); greedy: logit
     winner: int
     cut: bool  # the claimed token is excluded by top-k or top-p, beyond slack
 
@@ -194,8 +208,9 @@ def margin(
     """Distance of `token` from winning at `position`.
 
     `token_ids`/`logits`: the `shortlist_size` largest logits; a token outside them is cut. The rivals are only those
-    that surely pass the cut, and the token need only possibly pass it, so that an honest flip at the top-k or top-p
-    boundary (worth up to 8 otherwise) costs nothing, while a token far outside is worth CUT_MARGIN.
+    that surely pass the cut, and the token need only possibly pass it, whichever way logits within the slack are ranked
+    and masses within it add up. So an honest flip at the top-k or top-p boundary (worth up to 8 otherwise) costs
+    nothing, while a token far outside is worth CUT_MARGIN.
     """
     ids, values = rank(token_ids, logits)
     place = np.flatnonzero(ids == token)
@@ -207,13 +222,13 @@ def margin(
         sure &= values > values[sampler.top_k] + slack.logit
         possible &= values >= values[sampler.top_k - 1] - slack.logit
     if sampler.top_p < 1.0:
-        before = _mass_before(values, sampler)
-        sure &= before < sampler.top_p - slack.mass
-        possible &= before < sampler.top_p + slack.mass
-    sure[0] = possible[0] = True
+        least, most = _mass_bounds(values, sampler, slack.logit)
+        sure &= most < sampler.top_p - slack.mass
+        possible &= least < sampler.top_p + slack.mass
+    possible[0] = True
     scores = values / sampler.temperature + gumbel(key, position, ids)
     winner = choose(ids, values, sampler, key, position)
     if not place.size or not possible[place[0]]:
         return Margin(CUT_MARGIN, winner, True)
-    lost = float(scores[sure].max() - scores[place[0]])
-    return Margin(min(max(lost, 0.0), CUT_MARGIN), winner, False)
+    lost = float(scores[sure].max() - scores[place[0]]) if sure.any() else 0.0
+    return Margin(min(max(lost, 0.0) * min(1.0, sampler.temperature / UNIT_TEMPERATURE), CUT_MARGIN), winner, False)

@@ -108,14 +108,20 @@ def qualities(
 ) -> list[float]:
     """Service quality in [0, 1] of each observation: 1 for the best answer of its kind, 0 for one that may not earn.
 
-    `barred` hotkeys (in a cool-down, or rejected in this round) earn nothing and set no mark for the others: a cheat
-    must not be able to push honest miners down by being fast.
+    Accepted answers set the mark, others only where nothing of the kind was accepted: an answer that was not checked
+    must not be able to push honest miners down by being fast. `barred` hotkeys (in a cool-down, or rejected in this
+    round) earn nothing and set no mark either.
     """
     fastest: dict[str, float] = defaultdict(float)
     soonest: dict[str, float] = defaultdict(lambda: float("inf"))
     services = [seen.service if seen.hotkey not in barred else None for seen in observations]
+    checked = {
+        seen.kind
+        for seen, service in zip(observations, services, strict=True)
+        if service and seen.outcome is Outcome.ACCEPT
+    }
     for seen, service in zip(observations, services, strict=True):
-        if service:
+        if service and (seen.outcome is Outcome.ACCEPT or seen.kind not in checked):
             soonest[seen.kind] = min(soonest[seen.kind], service[0])
             fastest[seen.kind] = max(fastest[seen.kind], service[1])
     values = []
@@ -123,7 +129,7 @@ def qualities(
         if service is None:
             values.append(0.0)
             continue
-        promptness, speed = soonest[seen.kind] / service[0], service[1] / fastest[seen.kind]
+        promptness, speed = min(1.0, soonest[seen.kind] / service[0]), min(1.0, service[1] / fastest[seen.kind])
         values.append(rules.speed_share * speed + (1.0 - rules.speed_share) * promptness)
     return values
 
@@ -182,8 +188,8 @@ def _fold_hotkey(
         pause = min(rules.cooldown_limit, rules.cooldown_rounds * 2 ** min(rejects - 1, 30))
         until = max(before.cooldown_until, round + 1 + pause)
         return replace(after, score=0.0, rejects=rejects, cooldown_until=until, clean=0, audits=0)
-    if not accepted and not failed and not unaudited:  # only inconclusive: as if it had not been asked
-        return after
+    if not accepted and not failed and not unaudited:  # only inconclusive: as if it had not been asked, but it is
+        return replace(after, audits=0)  # audited in full from now on, so that what cannot be checked does not pay
     if round < before.cooldown_until:
         return after
     # Failures enter with quality 0: the mean over all conclusive answers is success rate times quality of successes.

@@ -29,7 +29,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -131,6 +131,7 @@ class Organic:
 
     digest: str
     miner: str
+    round: int  # the validator's, when it was asked
     verdict: Verdict
     first_token_s: float | None
     tokens_per_s: float | None
@@ -231,6 +232,12 @@ class Ledger:
         """There was no usable answer: the stable code of the failure, and a sentence."""
         self._insert("INSERT INTO failures VALUES (?, ?, ?, ?)", (digest, code, detail[:500], now))
 
+    def is_answered(self, digest: str) -> bool:
+        """Whether a response or a failure is kept for a challenge."""
+        query = "SELECT 1 FROM responses WHERE digest = ? UNION ALL SELECT 1 FROM failures WHERE digest = ?"
+        with self._lock:
+            return self._db.execute(query, (digest, digest)).fetchone() is not None
+
     def record_verdict(self, digest: str, verdict: Verdict, now: float) -> None:
         row = (digest, verdict.outcome.value, verdict.reason.value, verdict.to_json(), now)
         self._insert("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
@@ -263,8 +270,11 @@ class Ledger:
             " WHERE o.drawn = 1 AND v.digest IS NULL ORDER BY r.received_at LIMIT ?"
         )
         with self._lock:
-            digests = [row[0] for row in self._db.execute(query, (limit,)).fetchall()]
-            return [self.entry(digest) for digest in digests]
+            entries = []
+            for (digest,) in self._db.execute(query, (limit,)).fetchall():
+                with suppress(KeyError):  # the validator's process has just pruned it
+                    entries.append(self.entry(digest))
+            return entries
 
     def take_organic(self, round: int) -> list[Organic]:
         """Verdicts on users' answers that no earlier round took; from now on they belong to `round`.
@@ -273,15 +283,15 @@ class Ledger:
         that each verdict is folded exactly once.
         """
         query = (
-            "SELECT o.digest, c.miner, v.body, r.first_token_s, r.tokens_per_s FROM organic o JOIN challenges c"
-            " USING (digest) JOIN responses r USING (digest) JOIN verdicts v USING (digest)"
+            "SELECT o.digest, c.miner, c.round, v.body, r.first_token_s, r.tokens_per_s FROM organic o"
+            " JOIN challenges c USING (digest) JOIN responses r USING (digest) JOIN verdicts v USING (digest)"
             " WHERE o.folded_in = ? ORDER BY r.received_at, o.digest"
         )
         open_ones = "folded_in IS NULL AND digest IN (SELECT digest FROM verdicts)"
         with self._transaction() as db:
             db.execute(f"UPDATE organic SET folded_in = ? WHERE {open_ones}", (round,))
             rows = db.execute(query, (round,)).fetchall()
-        return [Organic(digest, miner, Verdict.from_json(body), *times) for digest, miner, body, *times in rows]
+        return [Organic(*row[:3], Verdict.from_json(row[3]), *row[4:]) for row in rows]
 
     def _insert(self, statement: str, row: tuple[object, ...]) -> None:
         try:

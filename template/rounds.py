@@ -35,7 +35,7 @@ from protocol.inference import (
     judge,
     judge_pool,
 )
-from protocol.scoring import Observation
+from protocol.scoring import Observation, ScoreState
 from template.client import Reply, SynapseClient, Target
 from template.errors import CallFailed, Failure
 from template.ledger import Ledger, Organic, Received
@@ -91,20 +91,31 @@ async def ask_all(
     return list(await asyncio.gather(*(one(target, challenge) for target, challenge in plan.items())))
 
 
+def answer_bytes(max_tokens: int) -> int:
+    """Most bytes of a signed stream that are kept: a chunk of its own for every token, all of them again at the end,
+    the proof, and room to spare. White space is free in JSON; without this limit a miner could fill the ledger with
+    it, and make evidence too large to show."""
+    return 4096 + 96 * max_tokens
+
+
 async def ask(
     client: SynapseClient,
     target: Target,
     challenge: Challenge,
     *,
     deadline: float,
+    silence: float | None = None,
     on_tokens: Callable[[tuple[int, ...]], None] | None = None,
 ) -> Answer:
-    """One streamed answer, or why there is none. `on_tokens` sees the tokens of each chunk, unproved, as it comes."""
+    """One streamed answer, or why there is none. `silence`: longest wait for the next chunk, in seconds; the deadline
+    when there is none. `on_tokens` sees the tokens of each chunk, unproved, as it comes."""
     started = time.perf_counter()
     streamed: list[int] = []
     first: float | None = None
     try:
-        stream = client.stream(target, INFERENCE_GENERATE, challenge.request, deadline=deadline, silence=deadline)
+        stream = client.stream(
+            target, INFERENCE_GENERATE, challenge.request, deadline=deadline, silence=silence or deadline
+        )
         async with stream:
             async for chunk in stream:
                 assert isinstance(chunk, GenerateChunk)  # the client decodes nothing else
@@ -117,19 +128,32 @@ async def ask(
                 streamed.extend(chunk.token_ids)
                 if on_tokens is not None:
                     on_tokens(chunk.token_ids)
+        size, limit = len(stream.reply.exchange.response_body), answer_bytes(challenge.request.max_tokens)
+        if size > limit:
+            raise CallFailed(Failure(FailureCode.TOO_LARGE, f"{size} bytes where the answer needs at most {limit}"))
         return Answer(challenge, stream.reply, None, tuple(streamed), first, time.time())
     except CallFailed as error:
         return Answer(challenge, None, error.failure, tuple(streamed), first, time.time())
 
 
 def draw(answers: Sequence[Answer], secret: bytes, rates: Mapping[str, float]) -> set[str]:
-    """Hotkeys whose answers are audited; `rates` by hotkey, 1 for who is not in it."""
-    return {
-        answer.challenge.miner
-        for answer in answers
-        if answer.reply is not None
-        and drawn(secret, answer.reply.exchange.response_digest, rates.get(answer.challenge.miner, 1.0))
-    }
+    """Hotkeys whose answers are audited; `rates` by hotkey, 1 for who is not in it.
+
+    Beside those drawn, the fastest of several of one kind, because the others are measured against it.
+    """
+    chosen: set[str] = set()
+    kinds: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if answer.reply is None:
+            continue
+        hotkey = answer.challenge.miner
+        if drawn(secret, answer.reply.exchange.response_digest, rates.get(hotkey, 1.0)):
+            chosen.add(hotkey)
+        kinds.setdefault(answer.challenge.kind, []).append(answer)
+    for rivals in kinds.values():
+        if len(rivals) > 1:
+            chosen.add(max(rivals, key=lambda answer: answer.tokens_per_s or 0.0).challenge.miner)
+    return chosen
 
 
 async def judge_all(
@@ -177,6 +201,8 @@ def record(ledger: Ledger, answers: Sequence[Answer], judged: Judged) -> None:
     """Keep every answer, failure and verdict of a round. Blocking."""
     for answer in answers:
         digest = answer.challenge.digest
+        if ledger.is_answered(digest):  # a round that was killed before it was committed is asked again
+            continue
         if answer.reply is None:
             assert answer.failure is not None
             ledger.record_failure(digest, answer.failure.code.value, answer.failure.detail, answer.received_at)
@@ -208,11 +234,16 @@ def observations(answers: Sequence[Answer], judged: Judged) -> list[Observation]
     return seen
 
 
-def organic_observations(organic: Sequence[Organic]) -> list[Observation]:
+def organic_observations(organic: Sequence[Organic], states: Mapping[str, ScoreState]) -> list[Observation]:
     """What users' requests add to a round: cheating on them counts as on a challenge. Nothing else does: speed is only
-    comparable between answers of one kind, and whose users ask how often must not move a score."""
+    comparable between answers of one kind, and whose users ask how often must not move a score.
+
+    A reject of an answer from before a cool-down was decided is part of what the cool-down is for: audits that come
+    late must not add a strike each. The records stay with this validator; users' words are not evidence for others.
+    """
     return [
         Observation(found.miner, "organic", found.verdict.outcome)
         for found in organic
         if found.verdict.outcome is Outcome.REJECT
+        and found.round >= states.get(found.miner, ScoreState(found.miner)).cooldown_until
     ]

@@ -20,6 +20,7 @@ from template.gateway.routing import Board, Work
 from template.rounds import Answer, ask
 
 SHORTEST_S = 0.05  # a call's deadline is never less: 0 would mean none
+FAIR_S = 10.0  # a miner that was given less and showed nothing has not failed; one that sent nothing for longer has
 
 
 class Attempt:
@@ -37,6 +38,7 @@ class Attempt:
         self._arrived: asyncio.Queue[tuple[int, ...] | None] = asyncio.Queue()
         self._board = board
         self._slow = False
+        self._newest = 0.0  # monotonic time of the newest tokens
         self.task = asyncio.create_task(self._run(client, until))
 
     async def _run(self, client: SynapseClient, until: float) -> Answer:
@@ -45,7 +47,7 @@ class Attempt:
             try:
                 on_tokens, deadline = self._listener(work), max(SHORTEST_S, until - started)
                 answer = await ask(client, self.target, self.challenge, deadline=deadline, on_tokens=on_tokens)
-                self._tell(work, answer)
+                self._tell(work, answer, deadline)
                 return answer
             except asyncio.CancelledError:
                 if self._slow:
@@ -62,12 +64,13 @@ class Attempt:
                 work.first_token(time.monotonic())
                 self.begun.set_result(True)
             self.tokens += len(tokens)
+            self._newest = time.monotonic()
             self._arrived.put_nowait(tokens)
 
         return on_tokens
 
-    def _tell(self, work: Work, answer: Answer) -> None:
-        """Check the form, and tell the board how it went."""
+    def _tell(self, work: Work, answer: Answer, granted: float) -> None:
+        """Check the form, and tell the board how it went. `granted`: seconds the miner had."""
         if answer.reply is not None:
             self.bad_form = check_form(self.challenge, answer.reply.response, answer.streamed)
             if self.bad_form is None:
@@ -76,8 +79,10 @@ class Attempt:
         refusal = failure.refusal if failure else None
         if refusal is not None and refusal.code is RefusalCode.MALFORMED:
             return None  # about the request: whoever sends bad ones must not be able to take every miner away
-        if failure is not None and failure.code is FailureCode.DEADLINE and self.tokens:
-            return None  # at work until the end, on more than it could do
+        if failure is not None and failure.code is FailureCode.DEADLINE:
+            silent = time.monotonic() - self._newest if self.tokens else granted
+            if silent < FAIR_S:
+                return None  # at work until the end, on more than it could do, or asked too late
         work.failed(time.monotonic(), refusal.retry_after if refusal else None)
 
     def __aiter__(self) -> AsyncIterator[tuple[int, ...]]:

@@ -147,18 +147,23 @@ class Dispatcher:
         asked: set[str] = set()
         attempts = await self._several(order, asked) if order.miners > 1 else [await self._one(order, asked, "")]
         while True:
-            best = prefer(await self._judge(attempts))
+            best = prefer(await self._judge(attempts, order.until))
             if best is not None:
                 return Result(best[0], best[1], False, len(asked))
             if len(asked) >= max(order.miners, self.policy.tries):
                 raise _unusable(NOT_ACCEPTED, len(asked))
             attempts = [await self._one(order, asked, NOT_ACCEPTED)]
 
-    async def _judge(self, attempts: Sequence[Attempt]) -> list[tuple[Answer, Verdict]]:
-        """Recompute all at once; every answer is kept with its verdict."""
+    async def _judge(self, attempts: Sequence[Attempt], until: float) -> list[tuple[Answer, Verdict]]:
+        """Recompute all at once; every answer is kept with its verdict. Raises ApiError when `until` passes first."""
         answers = [attempt.task.result() for attempt in attempts]
         pairs = [(answer.challenge, answer.reply.response) for answer in answers if answer.reply is not None]
-        results = await self.verifier.recompute(pairs)
+        try:
+            results = await asyncio.wait_for(self.verifier.recompute(pairs), max(0.0, until - time.monotonic()))
+        except asyncio.TimeoutError:
+            for attempt in attempts:
+                self._keep(attempt)
+            raise ApiError(504, "no answer was verified in time", code="deadline_exceeded") from None
         judged = []
         for answer, (challenge, response), recomputed in zip(answers, pairs, results, strict=True):
             verdict = judge(challenge, response, recomputed, self.calibration, answer.streamed)
@@ -187,6 +192,8 @@ class Dispatcher:
         try:
             while winner is None:
                 if not running:
+                    if time.monotonic() >= order.until:
+                        raise _unusable("deadline", len(asked))
                     if problem and len(asked) >= self.policy.tries:
                         raise _unusable(problem, len(asked))
                     running.append(self._ask(order, await self._free(order, asked, problem), asked))

@@ -3,7 +3,7 @@
     Reply(kind, model, created)      names what all parts of one answer have in common
     .whole(...)                      the object of an answer that does not stream
     .first(), .piece(text), .last(...), .usage(...)     the chunks of one that does
-    evidence(result), headers(...)   who answered, and what proves it
+    Proof.of(result)                 who answered, and what proves it; .headers() for the response
 
 The field `touchstone` is ours: in the object, and in the chunk that carries the finish reason.
 """

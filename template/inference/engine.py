@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,8 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOWERED_S = 30.0  # how long the batch stays smaller after memory ran out
 MOST_PADDING = 0.25  # share of a shared prefill that may be padding
@@ -281,7 +284,13 @@ class ContinuousBatchingEngine:
         """Sample the next token of the rows from `first_row` on, free those that ended, then tell the readers: who
         has the last token finds the engine's counts to match."""
         rows = self._active[first_row:]
-        lists, hidden = view.read([job.sampler for job in rows])
+        read = self._guarded(lambda: view.read([job.sampler for job in rows]))
+        if read is None:  # their tokens are in the cache already, so these rows cannot be tried again
+            for job in reversed(rows):
+                self._release(len(self._active) - 1)
+                self._refuse_for_memory(job)
+            return
+        lists, hidden = read
         news: list[tuple[Generation, Callable[[], None]]] = []
         done = []
         for offset, (job, (ids, values)) in enumerate(zip(rows, lists, strict=True)):
@@ -313,10 +322,10 @@ class ContinuousBatchingEngine:
             return "eos"
         return "length" if len(job.answer) == job.max_tokens else None
 
-    def _guarded(self, forward: Callable[[], View]) -> View | None:
+    def _guarded(self, work: Callable[[], T]) -> T | None:
         """The result, or None when memory ran out."""
         try:
-            return forward()
+            return work()
         except (MemoryError, torch.OutOfMemoryError) as error:
             problem = str(error) or "no memory"
         except RuntimeError as error:

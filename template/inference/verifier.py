@@ -75,8 +75,14 @@ class Verifier:
             problem = self._problem(challenge, response)
             if problem:
                 results[index] = Unchecked(problem)
-            else:
-                ready[index] = ((challenge, response), tuple(self.loaded.tokenize(challenge.request.messages)))
+                continue
+            try:
+                prompt = tuple(self.loaded.tokenize(challenge.request.messages))
+            except Exception as error:  # a chat template is a program of the model's maker and may raise anything
+                log.warning("the messages of a challenge cannot be tokenized: %s", error)
+                results[index] = Unchecked(f"the messages cannot be tokenized: {type(error).__name__}")
+                continue
+            ready[index] = ((challenge, response), prompt)
         budget = self.settings.tokens_per_pass if self._readout.plain else 1
         for group in _groups(ready, budget):
             results.update(self._pass({index: ready[index] for index in group}))

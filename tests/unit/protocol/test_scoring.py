@@ -158,3 +158,17 @@ def test_nobody_keeps_a_score_without_serving():
     assert absent(graph, {}) == ["hidden"]
     after = fold_round(states, [], 1, silent=absent(graph, states))
     assert after["hidden_with_permit"].score < 0.5 == after["serves"].score
+
+
+def test_a_fast_answer_that_was_not_checked_pushes_nobody_down():
+    honest = [accepted("a", 50.0), accepted("b", 25.0)]
+    garbage = Observation("c", "k", None, 1e-6, 1e9, unaudited=True)
+    alone, beside = qualities(honest, RULES), qualities([*honest, garbage], RULES)
+    assert beside[:2] == alone == [1.0, 0.625] and beside[2] == 1.0
+    assert qualities([garbage], RULES) == [1.0], "with nothing checked there is no other mark"
+
+
+def test_what_could_not_be_checked_is_checked_in_full_from_then_on():
+    trusted = {"a": ScoreState("a", score=0.5, audits=50, last_round=1, last_answered=1)}
+    after = fold_round(trusted, [Observation("a", "k", Outcome.INCONCLUSIVE, 0.2, 50.0)], 2)["a"]
+    assert (after.score, after.audits, after.clean) == (0.5, 0, 0)

@@ -25,6 +25,7 @@ from protocol.inference import (
     plan_challenge,
 )
 from protocol.scoring import fold_round, weights
+from protocol.synapse import encode
 from template.client import SynapseClient, Target
 from template.inference.engine import ContinuousBatchingEngine, EngineSettings
 from template.inference.models import LoadedModel
@@ -33,7 +34,7 @@ from template.inference.verifier import Verifier
 from template.keys import Hotkey
 from template.ledger import Ledger
 from template.limits import OpenPolicy
-from template.rounds import Answer, ask_all, judge_all, observations, record
+from template.rounds import Answer, answer_bytes, ask_all, draw, judge_all, observations, record
 from template.server import SynapseServer
 from tests.adversary import cheats
 from tests.support.inference import tiny_model
@@ -226,3 +227,34 @@ async def test_chunks_out_of_place_or_beyond_the_limit_end_the_call(
         target = Target(HOTKEYS["honest"].ss58, "127.0.0.1", server.port)
         (answer,) = await ask_all(client, {target: challenge}, deadline=20.0, concurrency=1)
     assert answer.failure is not None and answer.failure.code is FailureCode.MALFORMED, answer.failure
+
+
+async def test_the_fastest_of_a_kind_is_always_audited(loaded: LoadedModel) -> None:
+    plan = {name: challenge for name, challenge in challenges(loaded).items() if name in ("honest", "tampered")}
+    answers = list((await ask(loaded, plan)).values())
+    never = dict.fromkeys((answer.challenge.miner for answer in answers), 0.0)
+    fastest = max(answers, key=lambda answer: answer.tokens_per_s or 0.0).challenge.miner
+    assert draw(answers, b"s" * 32, never) == {fastest}
+    assert draw(answers[:1], b"s" * 32, never) == set(), "whoever is alone is measured against nobody"
+    assert draw(answers, b"s" * 32, {}) == set(never), "a hotkey nothing is known of is audited"
+
+
+async def test_an_answer_padded_with_white_space_is_not_kept(loaded: LoadedModel) -> None:
+    challenge = challenges(loaded)["honest"]
+    async with miners(loaded) as targets, SynapseClient(VALIDATOR, allow_local=True) as client:
+        (whole,) = await ask_all(client, {targets["honest"]: challenge}, deadline=20.0, concurrency=1)
+    assert whole.reply is not None
+    size = len(whole.reply.exchange.response_body)
+    assert size < answer_bytes(challenge.request.max_tokens) < 20 * size
+
+    async def handler(request: Any, caller: Any) -> AsyncIterator[Any]:
+        yield whole.reply.response
+
+    server = SynapseServer(HOTKEYS["honest"], policy=OpenPolicy(), host="127.0.0.1")
+    server.attach_stream(INFERENCE_GENERATE, handler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("template.answers.encode", lambda message: encode(message) + b" " * 20_000)
+        async with SynapseClient(VALIDATOR, allow_local=True) as client, server:
+            target = Target(HOTKEYS["honest"].ss58, "127.0.0.1", server.port)
+            (answer,) = await ask_all(client, {target: challenge}, deadline=20.0, concurrency=1)
+    assert answer.failure is not None and answer.failure.code is FailureCode.TOO_LARGE
