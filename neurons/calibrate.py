@@ -190,7 +190,7 @@ def _show(path: Path, calibration: Calibration) -> None:
     ]
     title = f"{sample.answers:,} honest answers, {sample.tokens:,} tokens, {sample.match:.4%} win outright"
     print_table(title, ["", "count>", "median>", "99 %>", "99.9 %>", "largest>", "limit>"], rows)
-    bound = false_positive_bound(sample.answers)
+    bound = calibration.false_positives
     console.print(
         f"false positives below {bound:.2g} an answer (target {calibration.target:g}); digest {calibration.digest}"
     )

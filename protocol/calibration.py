@@ -119,6 +119,18 @@ class Calibration(Message):
     def digest(self) -> str:
         return hashlib.sha256(b"touchstone/calibration/v1" + canonical_json(self)).hexdigest()
 
+    @property
+    def false_positives(self) -> float:
+        """What the sample says: the reject rate of honest answers is below this, with CONFIDENCE."""
+        floor = FLOORS[self.dtype]
+        limits = (
+            (self.eos_margin, floor.margin),
+            (self.lost_margin, floor.margin),
+            (self.request_mean, floor.mean),
+            (self.distance, floor.distance),
+        )
+        return false_positive_bound(self.sample.answers, sum(limit > least for limit, least in limits))
+
 
 def false_positive_bound(answers: int, fitted: int = 0) -> float:
     """Upper bound of the reject rate after `answers` honest answers without a reject, with CONFIDENCE.
@@ -148,23 +160,11 @@ def answers_needed(target: float) -> int:
 def derive(root: str, dtype: DType, sample: HonestSample, target: float) -> Calibration:
     """The thresholds for a model from its honest sample. Raises SampleTooSmall."""
     floor = FLOORS[dtype]
-    judged = (
-        (sample.eos_margin, floor.margin),
-        (sample.margin, floor.margin),
-        (sample.request_mean, floor.mean),
-        (sample.distance, floor.distance),
-    )
-    bound = false_positive_bound(sample.answers, sum(HEADROOM * spread.maximum > least for spread, least in judged))
-    if bound > target:
-        raise SampleTooSmall(
-            f"{sample.answers} honest answers support a false-positive rate of {bound:.2g}, not {target:g}: "
-            f"take {math.ceil(sample.answers * bound / target)}, or state a larger target"
-        )
 
     def limit(spread: Spread, least: float) -> float:
         return max(least, HEADROOM * spread.maximum)
 
-    return Calibration(
+    found = Calibration(
         root=root,
         dtype=dtype,
         slack=floor.slack,
@@ -176,3 +176,10 @@ def derive(root: str, dtype: DType, sample: HonestSample, target: float) -> Cali
         target=target,
         sample=sample,
     )
+    if found.false_positives > target:
+        needed = math.ceil(sample.answers * found.false_positives / target)
+        raise SampleTooSmall(
+            f"{sample.answers} honest answers support a false-positive rate of {found.false_positives:.2g}, not "
+            f"{target:g}: take {needed}, or state a larger target"
+        )
+    return found
