@@ -163,7 +163,7 @@ def fares(name: str, found: Found, fate: Fate) -> None:
     assert Outcome.INCONCLUSIVE not in found.outcomes, (name, found.verdicts)
     if fate is Fate.CAUGHT:
         assert Outcome.REJECT in found.outcomes, f"{name} was not caught"
-    else:
+    elif fate is Fate.HARMLESS:  # a missed one may be rejected now and then, only too seldom
         assert found.outcomes == {Outcome.ACCEPT}, f"{name} is said to be {fate}, and was caught: {found.reasons}"
 
 

@@ -122,7 +122,7 @@ _LIBRARY = (
             model=models.int4,
             fate=fate,
         )
-        for tolerance, fate in ((0.5, Fate.CAUGHT), (0.1, Fate.CAUGHT), (0.02, Fate.CAUGHT))
+        for tolerance, fate in ((0.5, Fate.CAUGHT), (0.1, Fate.CAUGHT), (0.02, Fate.MISSED))
     ),
     Cheat(
         "relay",
