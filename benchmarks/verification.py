@@ -63,7 +63,7 @@ async def measure_cost(loaded: LoadedModel) -> list[dict[str, Any]]:
     for batch in (1, 16):
         for tokens in (32, 128):
             print(f"batch {batch}, {tokens} tokens ...", file=sys.stderr, flush=True)
-            todo = asked(loaded, tokens, ANSWERS)
+            todo = asked(loaded, tokens, max(4, batch))
             async with ContinuousBatchingEngine(loaded, EngineSettings(max_batch=batch, threads=1)) as engine:
                 await respond(engine, loaded, todo[0])
                 before = time.process_time()
