@@ -42,6 +42,11 @@ Wallet = Annotated[str, typer.Option(envvar="TOUCHSTONE_WALLET", help="Wallet na
 HotkeyName = Annotated[str, typer.Option("--hotkey", envvar="TOUCHSTONE_HOTKEY", help="Hotkey name in the wallet.")]
 WalletPath = Annotated[Path, typer.Option(envvar="TOUCHSTONE_WALLET_PATH", help="Folder that holds the wallets.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+ModelSource = Annotated[str | None, typer.Option(help="auto, package, hub or path; default: as for a neuron.")]
+ModelName = Annotated[str | None, typer.Option(help="Hub repository, or folder.")]
+ModelRevision = Annotated[str | None, typer.Option(help="Hub revision (commit).")]
+DType = Annotated[str | None, typer.Option(help="Number format of the weights.")]
+Device = Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda, mps.")]
 WALLETS = Path("~/.bittensor/wallets")
 
 
@@ -158,19 +163,16 @@ def model(
     wallet_path: WalletPath = WALLETS,
     commit: Annotated[bool, typer.Option("--commit", help="Commit the root, as the subnet's owner.")] = False,
     tensor: Annotated[str | None, typer.Option(help="Print the proof that this tensor is under the root.")] = None,
-    model_source: Annotated[
-        str | None, typer.Option(help="auto, package, hub or path; default: as for a neuron without flags.")
-    ] = None,
-    model_name: Annotated[str | None, typer.Option(help="Hub repository, or folder.")] = None,
-    model_revision: Annotated[str | None, typer.Option(help="Hub revision (commit).")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Number format of the weights.")] = None,
+    model_source: ModelSource = None,
+    model_name: ModelName = None,
+    model_revision: ModelRevision = None,
+    dtype: DType = None,
     as_json: Json = False,
 ) -> None:
     """Show the model and its root, compare it with what the subnet's owner committed on chain, or commit it."""
     from neurons.model_command import model as run
 
-    chosen = {"model_source": model_source, "model_name": model_name, "model_revision": model_revision, "dtype": dtype}
-    given = {name: value for name, value in chosen.items() if value is not None}
+    given = _chosen(model_source, model_name, model_revision, dtype, None)
     _run(run, network, netuid, wallet, hotkey, wallet_path, given, commit=commit, tensor=tensor, as_json=as_json)
 
 
@@ -185,13 +187,6 @@ def audit(
     from neurons.audit import audit as run
 
     _run(run, network, netuid, epoch=epoch, as_json=as_json)
-
-
-ModelSource = Annotated[str | None, typer.Option(help="auto, package, hub or path; default: as for a neuron.")]
-ModelName = Annotated[str | None, typer.Option(help="Hub repository, or folder.")]
-ModelRevision = Annotated[str | None, typer.Option(help="Hub revision (commit).")]
-DType = Annotated[str | None, typer.Option(help="Number format of the weights.")]
-Device = Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda, mps.")]
 
 
 @app.command()
