@@ -1,13 +1,12 @@
-"""Mechanism 0 in figures: `python benchmarks/inference.py [all|engine|verify|honest|load]`, one JSON object.
+"""Mechanism 0 in figures: `python benchmarks/inference.py [all|engine|load]`, one JSON object.
 
     engine   tokens/s and time to first token of the miner's engine at 1, 8, 32 concurrent requests, against plain
              `model.generate` on the same prompts in the same run; bytes of proof per token
-    verify   CPU seconds to verify answers by prefill, and to generate them, for the same answers
-    honest   how far honest tokens are from winning: the sample a calibration stands on
     load     seconds to load the prepared model, and this process's memory (PSS counts shared pages by their share)
 
 The model is SmolLM2-135M-Instruct as the package carries it. Figures depend on what else the machine does: run it
-alone. Cheats are measured by `touchstone challenge-bench`.
+alone. The cost of checking is in `verification.py`; honest answers and cheats are measured by `touchstone calibrate`
+and `touchstone challenge-bench`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from protocol.inference import (
     ChallengePolicy,
     GenerateResponse,
     Proof,
-    Recomputed,
     Sampler,
     Timings,
     plan_challenge,
@@ -41,7 +39,6 @@ from protocol.inference import (
 from template.inference.engine import ContinuousBatchingEngine, EngineSettings
 from template.inference.models import LoadedModel, load_model
 from template.inference.sources import ModelSettings
-from template.inference.verifier import Verifier, VerifierSettings
 
 SHORT = ChallengePolicy(samplers=(Sampler(),), max_tokens=(32,), length_classes=("short",))
 NO_TIMINGS = Timings(queue_ms=0.0, first_token_ms=0.0, total_ms=0.0)
@@ -166,46 +163,6 @@ async def under_load(engine: ContinuousBatchingEngine, asked: list[Challenge], m
     return {**rates(tokens, started, cpu), "first_token_ms_p50": round(low), "first_token_ms_p99": round(high)}
 
 
-async def measure_verify(loaded: LoadedModel) -> dict[str, Any]:
-    asked = challenges(loaded, 16, SHORT)
-    verifier = Verifier(loaded, VerifierSettings(threads=1))
-    async with ContinuousBatchingEngine(loaded, EngineSettings(max_batch=8, threads=1)) as engine:
-        before = time.process_time()
-        done = await asyncio.gather(*[answer(engine, challenge) for challenge in asked])
-        generating = time.process_time() - before
-    before = time.process_time()
-    await verifier.recompute(list(zip(asked, done, strict=True)))
-    verifying = time.process_time() - before
-    verifier.close()
-    return {
-        "answers": len(done),
-        "prompt_tokens": sum(len(c.request.prompt_ids) for c in asked),
-        "answer_tokens": sum(len(r.token_ids) for r in done),
-        "generate_cpu_s": round(generating, 2),
-        "verify_cpu_s": round(verifying, 2),
-        "verify_over_generate": round(verifying / generating, 3),
-    }
-
-
-async def measure_honest(loaded: LoadedModel, count: int) -> dict[str, Any]:
-    """Requests of every kind join a running batch at uneven times; verified in another batch and thread count."""
-    asked = challenges(loaded, count, ChallengePolicy(max_tokens=(64,)))
-    verifier = Verifier(loaded, VerifierSettings(threads=1))
-    async with ContinuousBatchingEngine(loaded, EngineSettings(max_batch=8, max_queue=count, threads=2)) as engine:
-        done = await asyncio.gather(*[answer(engine, c, 0.37 * i) for i, c in enumerate(asked)])
-    found = await verifier.recompute(list(zip(asked, done, strict=True)))
-    verifier.close()
-    margins = np.concatenate([np.asarray(item.margins) for item in found if isinstance(item, Recomputed)])
-    winners = np.concatenate([np.asarray(item.winners) for item in found if isinstance(item, Recomputed)])
-    tokens = np.concatenate([np.asarray(response.token_ids) for response in done])
-    return {
-        "honest_tokens": len(tokens),
-        "honest_match": float((tokens == winners).mean()),
-        "honest_max": float(margins.max()),
-        "honest_mean": float(np.minimum(margins, 0.3).mean()),
-    }
-
-
 def memory() -> dict[str, int]:
     """MiB of this process, from Linux; empty elsewhere."""
     try:
@@ -218,8 +175,7 @@ def memory() -> dict[str, int]:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="all", choices=("all", "engine", "verify", "honest", "load"))
-    parser.add_argument("--answers", type=int, default=60, help="size of the honest sample, in answers of 64 tokens")
+    parser.add_argument("what", nargs="?", default="all", choices=("all", "engine", "load"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of the engine part")
     parser.add_argument("--turns", type=int, default=3, help="how often the engine part measures everything")
     options = parser.parse_args()
@@ -229,10 +185,6 @@ async def main() -> None:
     figures["load_s"] = round(time.perf_counter() - started, 2)
     if options.what in ("all", "engine"):
         figures["engine"] = await measure_engine(loaded, options.threads, options.turns)
-    if options.what in ("all", "verify"):
-        figures["verify"] = await measure_verify(loaded)
-    if options.what in ("all", "honest"):
-        figures["honest"] = await measure_honest(loaded, options.answers)
     figures["memory_mib"] = memory()
     print(json.dumps(figures, indent=1))
 

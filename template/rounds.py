@@ -197,6 +197,20 @@ async def judge_all(
     return Judged(verdicts, after, unaudited, stood_on)
 
 
+def received(answer: Answer) -> Received:
+    """A usable answer as the ledger keeps it."""
+    assert answer.reply is not None
+    exchange = answer.reply.exchange
+    return Received(
+        exchange.response_body,
+        exchange.to_json(),
+        answer.received_at,
+        answer.first_token_s,
+        answer.reply.timing.total,
+        answer.tokens_per_s,
+    )
+
+
 def record(ledger: Ledger, answers: Sequence[Answer], judged: Judged) -> None:
     """Keep every answer, failure and verdict of a round. Blocking."""
     for answer in answers:
@@ -207,16 +221,7 @@ def record(ledger: Ledger, answers: Sequence[Answer], judged: Judged) -> None:
             assert answer.failure is not None
             ledger.record_failure(digest, answer.failure.code.value, answer.failure.detail, answer.received_at)
             continue
-        exchange, timing = answer.reply.exchange, answer.reply.timing
-        received = Received(
-            exchange.response_body,
-            exchange.to_json(),
-            answer.received_at,
-            answer.first_token_s,
-            timing.total,
-            answer.tokens_per_s,
-        )
-        ledger.record_response(digest, received)
+        ledger.record_response(digest, received(answer))
         verdict = judged.verdicts.get(answer.challenge.miner)
         if verdict is not None:
             ledger.record_verdict(digest, verdict, answer.received_at)

@@ -25,8 +25,8 @@ from protocol.calibration import Calibration
 from protocol.errors import ExchangeError
 from protocol.evidence import Unreadable, read_answer
 from protocol.inference import Outcome, Reason, Verdict, judge
-from template.ledger import Entry, Ledger, LedgerError, Received
-from template.rounds import Answer, Recomputer
+from template.ledger import Entry, Ledger, LedgerError
+from template.rounds import Answer, Recomputer, received
 
 log = logging.getLogger(__name__)
 
@@ -140,17 +140,8 @@ class Records:
 
     def _record(self, answer: Answer, verdict: Verdict | None, audit: bool) -> None:
         """Blocking."""
-        assert answer.reply is not None
-        exchange, timing = answer.reply.exchange, answer.reply.timing
-        received = Received(
-            exchange.response_body,
-            exchange.to_json(),
-            answer.received_at,
-            answer.first_token_s,
-            timing.total,
-            answer.tokens_per_s,
-        )
-        self.ledger.record_organic(answer.challenge, received, drawn=audit, verdict=verdict, now=answer.received_at)
+        kept = received(answer)
+        self.ledger.record_organic(answer.challenge, kept, drawn=audit, verdict=verdict, now=answer.received_at)
 
     def _written(self, task: asyncio.Task[None]) -> None:
         self._writes.discard(task)
