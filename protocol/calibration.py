@@ -49,8 +49,8 @@ class Floor(Message):
 
 FLOORS: Mapping[str, Floor] = {
     # Logits of two float32 machines differ by about 1e-4 (sums in another order), so a token can lose honestly by that
-    # much, once in 1e4 tokens, and hidden states by some 1e-6. A hundredfold of the first and thirtyfold of the second
-    # still lie far below what the mildest cheat shows.
+    # much, once in 1e4 tokens, and hidden states by some 1e-6. A hundredfold of both lies below what the mildest cheat
+    # shows.
     "float32": Floor(margin=0.01, mean=5e-4, pool=2e-5, distance=1e-4, slack=Slack(logit=0.005, mass=0.001)),
     # bfloat16 rounds each of many layers to 8 bits: logits differ by some hundredths, hidden states by two percent.
     "bfloat16": Floor(margin=0.5, mean=0.02, pool=0.01, distance=0.04, slack=Slack(logit=0.25, mass=0.02)),

@@ -17,9 +17,10 @@ seed,
 so that E[value^2] is the mean square of the chunk's hidden states (the tug-of-war sketch of Alon, Matias and Szegedy,
 STOC 1996). The matrix is known only with the request: a sketch of a model cannot be prepared.
 
-DIMENSIONS, CHUNK and precision were chosen by `benchmarks/verification.py fingerprint` (SmolLM2-135M, 48 chunks of each
-kind): honest float32 answers are at most 4e-6 away, weights rounded to float16 at least 4e-4, weights with 0.5 % noise
-at least 0.009, int8 weights at least 0.02. Half precision on the wire would put 4e-4 of rounding on every answer and
+DIMENSIONS, CHUNK and precision were chosen by measurement with SmolLM2-135M (48 chunks of each cheat, 16 of float16;
+`benchmarks/verification.py fingerprint` repeats it): weights rounded to float16 are at least 3.7e-4 away, weights with
+0.5 % noise at least 0.009, int8 weights at least 0.02; the 6,733 honest chunks of the shipped calibration at most 7e-6.
+Half precision on the wire would put 4e-4 of rounding on every answer and
 hide the first of these. Fewer dimensions widen the spread (its relative size is about
 1 / sqrt(2 * DIMENSIONS)), which matters where honest machines differ more, in bfloat16; longer chunks average one wrong
 token away. 16 numbers for 16 tokens are 4 bytes a token.
