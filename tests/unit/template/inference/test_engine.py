@@ -240,10 +240,11 @@ async def test_without_a_queue_free_rows_are_served_and_no_more(tiny):
 
 async def test_several_prompts_share_one_prefill_in_their_order(tiny):
     groups = []
-    arrived = threading.Event()
+    started, arrived = threading.Event(), threading.Event()
 
     class Watched(Batch):
         def admit_group(self, prompts, finals=()):
+            started.set()
             arrived.wait(60)  # the first prompt keeps the worker until the others have arrived
             groups.append([len(prompt) for prompt in prompts])
             return super().admit_group(prompts, finals)
@@ -254,7 +255,7 @@ async def test_several_prompts_share_one_prefill_in_their_order(tiny):
     waiting = []
     async with engine:
         waiting.append(await engine.submit([1], GREEDY, b"a" * 32, 1))
-        while engine.stats().waiting:
+        while not started.is_set():
             await asyncio.sleep(0.01)
         for length in lengths:
             waiting.append(await engine.submit(prompt(length, length), GREEDY, b"a" * 32, 3))
