@@ -124,14 +124,14 @@ async def _recheck(found: Evidence, chosen: Mapping[str, Any]) -> Assessment:
 
 def _recheck_now(found: Evidence, chosen: Mapping[str, Any]) -> Assessment:
     from template.inference.calibrations import calibration_for
-    from template.inference.verifier import Verifier, VerifierSettings
+    from template.inference.verifier import Verifier
 
     settings = load_settings(NeuronSettings, flags={"netuid": 1, **chosen})  # which subnet makes no difference
     loaded = models.load(settings)
     _say(f"recomputing {len(found.answers)} answers with {loaded.identity.name}, {loaded.identity.dtype}")
 
     def recompute(slack: Slack, pairs: Sequence[Pair]) -> Sequence[Recomputation]:
-        verifier = Verifier(loaded, VerifierSettings(threads=models.thread_count(settings)), slack)
+        verifier = Verifier(loaded, models.verifier_settings(settings), slack)
         try:
             return verifier.recompute_now(pairs)
         finally:

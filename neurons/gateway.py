@@ -58,7 +58,7 @@ def start(settings: GatewaySettings) -> int:
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """The gateway's life. Raises TemplateError when it cannot start."""
     from template.inference.calibrations import calibration_for
-    from template.inference.verifier import Verifier, VerifierSettings
+    from template.inference.verifier import Verifier
 
     hotkey = load_hotkey(settings)
     access = Access(settings.keys_path, open_quota(settings))
@@ -78,7 +78,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         calibration = calibration_for(loaded.identity)
         if calibration is None:
             log.error("no thresholds for this model at %s: no answer can be verified", loaded.identity.dtype)
-        verifier = Verifier(loaded, VerifierSettings(threads=models.thread_count(settings)))
+        verifier = Verifier(loaded, models.verifier_settings(settings))
         stack.callback(verifier.close)
         ledger = stack.enter_context(Ledger(settings.ledger_path))
         client = await stack.enter_async_context(SynapseClient(hotkey, allow_local=chain.is_local))

@@ -28,6 +28,7 @@ from template.settings import load as load_settings
 if TYPE_CHECKING:
     from template.inference.models import LoadedModel
     from template.inference.sources import ModelSettings
+    from template.inference.verifier import VerifierSettings
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,13 @@ class CommittedModel:
         found = await require_committed(self.watch.chain, graph.netuid, graph.owner_hotkey, self._identity)
         self._looked = time.monotonic()
         return found
+
+
+def verifier_settings(settings: ServiceSettings) -> VerifierSettings:
+    """How the settings let answers be checked."""
+    from template.inference.verifier import VerifierSettings
+
+    return VerifierSettings(threads=thread_count(settings), pack_weights=settings.pack_weights)
 
 
 def thread_count(settings: ServiceSettings) -> int:

@@ -60,7 +60,7 @@ def start(settings: ValidatorSettings) -> int:
 
 async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
     """The validator's life. Raises TemplateError when it cannot start."""
-    from template.inference.verifier import Verifier, VerifierSettings, calibration_for
+    from template.inference.verifier import Verifier, calibration_for
 
     hotkey = load_hotkey(settings)
     async with contextlib.AsyncExitStack() as stack:
@@ -77,7 +77,7 @@ async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
         calibration = calibration_for(loaded.identity)
         if calibration is None:
             log.error("no thresholds for this model at %s: every verdict will be inconclusive", loaded.identity.dtype)
-        verifier = Verifier(loaded, VerifierSettings(threads=models.thread_count(settings)))
+        verifier = Verifier(loaded, models.verifier_settings(settings))
         stack.callback(verifier.close)
         ledger = stack.enter_context(Ledger(settings.state_dir / "ledger.sqlite"))
         ops = Ops(watch.health)

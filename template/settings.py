@@ -58,6 +58,8 @@ class ServiceSettings(BaseSettings):
     """Where the model runs, as torch names it: cpu, cuda, cuda:1, mps."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for the model; 0 takes every core this process may use."""
+    pack_weights: bool = True
+    """Whether to hold the weights a second time, in an order that makes a CPU up to twice as fast (float32 only)."""
 
     @classmethod
     def settings_customise_sources(
@@ -116,8 +118,6 @@ class EngineOptions(ServiceSettings):
     default model. 0: no limit besides batch and context."""
     prefill_tokens: int = Field(default=0, ge=0)
     """Prompt tokens read in one pass, shared by short prompts. 0: 256 on a CPU, 4096 elsewhere."""
-    pack_weights: bool = True
-    """Whether to hold the weights a second time, in an order that makes a CPU up to twice as fast (float32 only)."""
 
 
 class MinerSettings(NeuronSettings, EngineOptions):

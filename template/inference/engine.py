@@ -44,7 +44,6 @@ from template.inference.backend import (
     check_request,
 )
 from template.inference.batch import Batch, View
-from template.inference.linear import packed
 from template.inference.models import LoadedModel
 
 __all__ = [
@@ -111,7 +110,7 @@ class ContinuousBatchingEngine:
     def __init__(self, loaded: LoadedModel, settings: EngineSettings | None = None) -> None:
         self.identity = loaded.identity
         self.settings = settings or EngineSettings()
-        model = packed(loaded.model) if self.settings.pack_weights else loaded.model
+        model = loaded.packed if self.settings.pack_weights else loaded.model
         self._batch = Batch(model, self.settings.max_batch, self.settings.cache_tokens or None)
         self._active: list[Job] = []  # index = row of the batch
         self._waiting: deque[Job] = deque()

@@ -17,7 +17,7 @@ import hashlib
 import platform
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -73,7 +73,7 @@ WAYS = (
 CHECKS = (
     ("packed", VerifierSettings(threads=0)),
     ("packed, one thread", VerifierSettings(threads=1, tokens_per_pass=1024)),
-    ("alone", VerifierSettings(threads=0, tokens_per_pass=1)),
+    ("alone, plain weights", VerifierSettings(threads=0, tokens_per_pass=1, pack_weights=False)),
 )
 CHECK_SHARES = (0.86, 0.1, 0.04)
 
@@ -193,9 +193,7 @@ async def _checked(
         own = [i for i, number in enumerate(numbers) if _pick(number + 1_000_003, CHECK_SHARES) == place]
         if not own:
             continue
-        verifier = Verifier(
-            loaded, VerifierSettings(threads=settings.threads or cores, tokens_per_pass=settings.tokens_per_pass)
-        )
+        verifier = Verifier(loaded, replace(settings, threads=settings.threads or cores))
         results = await verifier.recompute([(asked[i], answers[i]) for i in own])
         verifier.close()
         for i, result in zip(own, results, strict=True):

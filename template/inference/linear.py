@@ -6,8 +6,9 @@ parameters:
 
     speed_up(model)     in place, for every loaded model: up to MOST_ROWS rows take the other order, `(W @ x.T).T`, with
                         one row doubled to two, for which the same library has a better routine
-    packed(model)       a copy that shares all parameters and besides holds the weights of its linear layers in oneDNN's
-                        blocked order, used from PACKED_ROWS rows on; costs once more the memory of the weights
+    packed(model)       a copy, for reading only, that shares all parameters and besides holds the weights of its linear
+                        layers in oneDNN's blocked order, used from PACKED_ROWS rows on; costs once more the memory of
+                        the weights
 
 Milliseconds of all products of SmolLM2-135M on one Zen 4 core, by rows:
 

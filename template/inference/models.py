@@ -24,6 +24,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from transformers.utils import logging as transformers_logging
 from protocol.challenges import ModelIdentity
 from protocol.generation import ChatMessage
 from protocol.model_root import Leaf, document, merkle_root, tensor
-from template.inference.linear import speed_up
+from template.inference.linear import packed, speed_up
 from template.inference.manifest import PreparedModel, is_prepared, read_prepared, write_manifest
 from template.inference.sources import (
     ModelSettings,
@@ -67,6 +68,11 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     identity: ModelIdentity
+
+    @cached_property
+    def packed(self) -> Any:
+        """A faster copy for everybody who only reads it; see linear.py. Made when it is first asked for."""
+        return packed(self.model)
 
     def tokenize(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Prompt ids: the model's chat template over `messages`, open for the assistant's answer."""

@@ -43,6 +43,7 @@ POSITIONS_AT_ONCE = 128  # logits held in memory: 128 x 49,152 x 4 bytes = 25 MB
 class VerifierSettings:
     threads: int = 1
     tokens_per_pass: int = 2048  # prompt and answer tokens, padding included, in one forward pass
+    pack_weights: bool = True  # see linear.py; costs once more the memory of the weights
 
 
 class Verifier:
@@ -53,7 +54,7 @@ class Verifier:
     ) -> None:
         self.loaded = loaded
         self.settings = settings or VerifierSettings()
-        self._readout = Readout(loaded.model)
+        self._readout = Readout(loaded.packed if self.settings.pack_weights else loaded.model)
         found = calibration_for(loaded.identity)
         self.slack = slack or (found.slack if found else FLOORS[loaded.identity.dtype].slack)
         self._pool = ThreadPoolExecutor(
