@@ -35,6 +35,7 @@ import aiohttp
 import psutil
 
 from neurons.gateway import Outlook, assemble, open_quota
+from neurons.joining import Checking
 from protocol.draw import Draw
 from protocol.inference import (
     INFERENCE_GENERATE,
@@ -116,7 +117,7 @@ def gateway(miner_port: int, ready: Any, stop: Any) -> None:
             await outlook.refresh(metagraph(miner_port))
             access, verifier = Access(settings.keys_path, open_quota(settings)), Verifier(loaded)
             stack.callback(verifier.close)
-            server = assemble(settings, loaded, client, verifier, None, outlook, b"s" * 32, access, Ops())
+            server = assemble(settings, Checking(loaded, verifier, None, client, b"s" * 32), outlook, access, Ops())
             await stack.enter_async_context(server)
             gc.freeze()
             ready.put((server.port, secret))

@@ -19,15 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from neurons import models
-from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, together, until
-from neurons.validator import read_secret
+from neurons.joining import Checking, join, ready_to_check
+from neurons.runtime import run, together
 from protocol.audits import AuditRules, audit_floor, audit_rate
 from protocol.inference import MECHANISM, Outcome, Verdict
 from protocol.metagraph import Metagraph
 from protocol.scoring import ScoreState
-from template.chain import Chain
-from template.client import SynapseClient
 from template.gateway.access import Access
 from template.gateway.dispatch import Dispatcher, Policy
 from template.gateway.keys import Quota
@@ -40,12 +37,9 @@ from template.keys import Hotkey
 from template.ledger import Ledger
 from template.ops import Ops
 from template.settings import GatewaySettings
-from template.state import claimed
 
 if TYPE_CHECKING:
-    from protocol.calibration import Calibration
-    from template.inference.models import LoadedModel
-    from template.inference.verifier import Verifier
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -57,44 +51,26 @@ def start(settings: GatewaySettings) -> int:
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """The gateway's life. Raises TemplateError when it cannot start."""
-    from template.inference.calibrations import calibration_for
-    from template.inference.verifier import Verifier
-
-    hotkey = load_hotkey(settings)
     access = Access(settings.keys_path, open_quota(settings))
     access.check_exposure(settings.host)  # before the model is loaded, and again by the server
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(access.close)
-        chain = await stack.enter_async_context(Chain(settings.network, timeout=settings.chain_timeout))
-        watch = ChainWatch(chain, settings.netuid, hotkey.ss58, settings.metagraph_refresh)
-        uid = await until(stop, watch.start(settings.wallet, settings.hotkey))
-        log.info("hotkey %s has uid %d on subnet %d of %s", hotkey.ss58, uid, settings.netuid, settings.network)
-        genesis = await until(stop, chain.block_hash(0))
-        stack.enter_context(claimed(settings.state_dir, "gateway", genesis, settings.netuid, hotkey.ss58))
-        loaded = await until(stop, in_thread(lambda: models.load(settings)))
-        log.info("model %s, root %s", loaded.identity.name, loaded.identity.root)
-        committed = models.CommittedModel(watch)
-        await until(stop, committed.require(loaded.identity))
-        calibration = calibration_for(loaded.identity)
-        if calibration is None:
-            log.error("no thresholds for this model at %s: no answer can be verified", loaded.identity.dtype)
-        verifier = Verifier(loaded, models.verifier_settings(settings))
-        stack.callback(verifier.close)
+        joined = await join(settings, "gateway", stop, stack)
+        watch = joined.watch
+        checking = await ready_to_check(settings, joined, stop, stack)
         ledger = stack.enter_context(Ledger(settings.ledger_path))
-        client = await stack.enter_async_context(SynapseClient(hotkey, allow_local=chain.is_local))
-        secret = read_secret(settings.state_dir / "secret")
-        outlook = Outlook(hotkey, ledger, Board(per_miner=settings.per_miner), settings.audit_floor)
+        outlook = Outlook(joined.hotkey, ledger, Board(per_miner=settings.per_miner), settings.audit_floor)
         await outlook.refresh(watch.metagraph)
         ops = Ops()
-        gateway = assemble(settings, loaded, client, verifier, calibration, outlook, secret, access, ops)
+        gateway = assemble(settings, checking, outlook, access, ops)
         ops.health = lambda: {**watch.health(), **outlook.health(gateway.service.records.problem, watch.health())}
         await stack.enter_async_context(gateway)
-        log.info("serving http://%s:%d/v1 with model %s", settings.host, gateway.port, loaded.identity.name)
+        log.info("serving http://%s:%d/v1 with model %s", settings.host, gateway.port, checking.loaded.identity.name)
         log.info("%s", "API keys are required" if access.store else "no API keys yet: open to this machine only")
 
         async def refreshed(graph: Metagraph) -> None:
             await outlook.refresh(graph)
-            await committed.check(graph)
+            await joined.committed.check(graph)
 
         await together(watch.run(stop, refreshed), gateway.service.records.run(stop))
 
@@ -105,20 +81,15 @@ def open_quota(settings: GatewaySettings) -> Quota:
 
 
 def assemble(
-    settings: GatewaySettings,
-    loaded: LoadedModel,
-    client: SynapseClient,
-    verifier: Verifier,
-    calibration: Calibration | None,
-    outlook: Outlook,
-    secret: bytes,
-    access: Access,
-    ops: Ops,
+    settings: GatewaySettings, checking: Checking, outlook: Outlook, access: Access, ops: Ops
 ) -> GatewayServer:
     """Put the parts together; nothing is started."""
-    records = Records(outlook.ledger, secret, outlook.rate, verifier, calibration, outlook.judged)
+    loaded, verifier, calibration = checking.loaded, checking.verifier, checking.calibration
+    records = Records(outlook.ledger, checking.secret, outlook.rate, verifier, calibration, outlook.judged)
     policy = Policy(hedge=settings.hedge, tries=settings.tries)
-    dispatcher = Dispatcher(client, loaded.identity, outlook.board, verifier, calibration, records.keep, policy)
+    dispatcher = Dispatcher(
+        checking.client, loaded.identity, outlook.board, verifier, calibration, records.keep, policy
+    )
     defaults = Defaults(settings.default_tokens, settings.max_context)
     most = max(settings.k, settings.max_k)
     service = Service(loaded, dispatcher, records, defaults, int(time.time()), settings.k, most)

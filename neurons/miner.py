@@ -24,16 +24,15 @@ from prometheus_client import Gauge
 from neurons import models
 from neurons.axon import Publisher
 from neurons.engine import api_key, engine_settings
-from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, until
+from neurons.joining import Joined, join
+from neurons.runtime import in_thread, run, until
 from protocol.generation import INFERENCE_GENERATE
 from protocol.metagraph import Metagraph
-from template.chain import Chain
 from template.keys import Hotkey
 from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops
 from template.server import StreamHandler, SynapseServer
 from template.settings import MinerSettings
-from template.state import claimed
 
 if TYPE_CHECKING:
     from template.inference.backend import Engine
@@ -50,30 +49,23 @@ def start(settings: MinerSettings, offer: Offer | None = None) -> int:
 
 async def serve(settings: MinerSettings, stop: asyncio.Event, offer: Offer) -> None:
     """The miner's life. Raises TemplateError when it cannot start."""
-    hotkey = load_hotkey(settings)
-    async with Chain(settings.network, timeout=settings.chain_timeout) as chain:
-        watch = ChainWatch(chain, settings.netuid, hotkey.ss58, settings.metagraph_refresh)
-        uid = await until(stop, watch.start(settings.wallet, settings.hotkey))
-        log.info("hotkey %s has uid %d on subnet %d of %s", hotkey.ss58, uid, settings.netuid, settings.network)
-        ops = Ops(watch.health)
-        async with contextlib.AsyncExitStack() as stack:
-            genesis = await until(stop, chain.block_hash(0))
-            stack.enter_context(claimed(settings.state_dir, "miner", genesis, settings.netuid, hotkey.ss58))
-            committed = models.CommittedModel(watch)
-            handler = await until(stop, stack.enter_async_context(offer(settings, hotkey, ops, committed)))
-            server = _server(settings, hotkey, watch, ops)
-            server.attach_stream(INFERENCE_GENERATE, handler)
-            await stack.enter_async_context(server)
-            log.info("serving %s on %s:%d", INFERENCE_GENERATE.route, settings.host, server.port)
-            publisher = Publisher(
-                chain, settings.netuid, hotkey, server.port, settings.external_ip, settings.external_port
-            )
+    async with contextlib.AsyncExitStack() as stack:
+        joined = await join(settings, "miner", stop, stack)
+        ops = Ops(joined.watch.health)
+        offered = offer(settings, joined.hotkey, ops, joined.committed)
+        handler = await until(stop, stack.enter_async_context(offered))
+        server = _server(settings, joined, ops)
+        server.attach_stream(INFERENCE_GENERATE, handler)
+        await stack.enter_async_context(server)
+        log.info("serving %s on %s:%d", INFERENCE_GENERATE.route, settings.host, server.port)
+        where = (server.port, settings.external_ip, settings.external_port)
+        publisher = Publisher(joined.chain, settings.netuid, joined.hotkey, *where)
 
-            async def refreshed(graph: Metagraph) -> None:
-                await publisher.check(graph)
-                await committed.check(graph)
+        async def refreshed(graph: Metagraph) -> None:
+            await publisher.check(graph)
+            await joined.committed.check(graph)
 
-            await watch.run(stop, refreshed)
+        await joined.watch.run(stop, refreshed)
 
 
 @asynccontextmanager
@@ -101,12 +93,12 @@ async def serve_model(
         yield GenerateService(engine, engine.identity, hotkey.ss58)
 
 
-def _server(settings: MinerSettings, hotkey: Hotkey, watch: ChainWatch, ops: Ops) -> SynapseServer:
+def _server(settings: MinerSettings, joined: Joined, ops: Ops) -> SynapseServer:
     # No caller may fill the batch and its queue: whoever holds a permit could make this miner busy for all others.
     limits = Limits(concurrency_per_hotkey=max(2, settings.max_batch // 2))
     return SynapseServer(
-        hotkey,
-        policy=StakePolicy(lambda: watch.metagraph, min_stake=settings.min_validator_stake),
+        joined.hotkey,
+        policy=StakePolicy(lambda: joined.watch.metagraph, min_stake=settings.min_validator_stake),
         limits=limits,
         replay=ReplayStore(retention=limits.max_age + limits.allowed_skew, path=settings.state_dir / "nonces"),
         ops=ops,

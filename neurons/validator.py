@@ -12,43 +12,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neurons import models
 from neurons.axon import Publisher
+from neurons.joining import Checking, Joined, join, ready_to_check
 from neurons.metrics import ValidatorMetrics
-from neurons.runtime import ChainWatch, in_thread, load_hotkey, run, sleep_or_stop, together, until
+from neurons.runtime import run, sleep_or_stop, together, until
 from protocol import scoring
 from protocol.audits import AuditRules, audit_floor, audit_rate
-from protocol.inference import MECHANISM, Calibration, Challenge, ChallengePolicy, Outcome, Pool, plan_challenge
+from protocol.inference import MECHANISM, Challenge, ChallengePolicy, Outcome, Pool, plan_challenge
 from protocol.metagraph import EVIDENCE_ONLY, Metagraph
 from protocol.payout import payable
 from protocol.prompts import LENGTH_CLASSES
-from template.chain import Chain, ChainError, Taken, WeightsOutcome
-from template.client import SynapseClient, Target
-from template.errors import TemplateError
+from template.chain import ChainError, Taken, WeightsOutcome
+from template.client import Target
 from template.evidence import EvidenceService, keep_round
-from template.keys import Hotkey
 from template.ledger import Ledger
 from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops, OpsServer
 from template.rounds import Answer, Judged, ask_all, draw, judge_all, observations, organic_observations, record
 from template.server import SynapseServer
 from template.settings import ValidatorSettings
-from template.state import claimed
 
 if TYPE_CHECKING:
-    from template.inference.models import LoadedModel
-    from template.inference.verifier import Verifier
+    pass
 
 log = logging.getLogger(__name__)
 
-SECRET_BYTES = 32
 IDLE_SECONDS = 3.0  # until the next look when there was nobody to ask
 KEEP_ROUNDS = 1024  # rounds whose answers stay: about 9 KB an answer, 2.4 GB for 256 miners; scores stay for ever
 
@@ -60,69 +53,36 @@ def start(settings: ValidatorSettings) -> int:
 
 async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
     """The validator's life. Raises TemplateError when it cannot start."""
-    from template.inference.verifier import Verifier, calibration_for
-
-    hotkey = load_hotkey(settings)
     async with contextlib.AsyncExitStack() as stack:
-        chain = await stack.enter_async_context(Chain(settings.network, timeout=settings.chain_timeout))
-        watch = ChainWatch(chain, settings.netuid, hotkey.ss58, settings.metagraph_refresh)
-        uid = await until(stop, watch.start(settings.wallet, settings.hotkey))
-        log.info("hotkey %s has uid %d on subnet %d of %s", hotkey.ss58, uid, settings.netuid, settings.network)
-        genesis = await until(stop, chain.block_hash(0))
-        stack.enter_context(claimed(settings.state_dir, "validator", genesis, settings.netuid, hotkey.ss58))
-        loaded = await until(stop, in_thread(lambda: models.load(settings)))
-        log.info("model %s, root %s", loaded.identity.name, loaded.identity.root)
-        committed = models.CommittedModel(watch)
-        await until(stop, committed.require(loaded.identity))
-        calibration = calibration_for(loaded.identity)
-        if calibration is None:
-            log.error("no thresholds for this model at %s: every verdict will be inconclusive", loaded.identity.dtype)
-        verifier = Verifier(loaded, models.verifier_settings(settings))
-        stack.callback(verifier.close)
+        joined = await join(settings, "validator", stop, stack)
+        ops = Ops(joined.watch.health)
+        checking = await ready_to_check(settings, joined, stop, stack)
         ledger = stack.enter_context(Ledger(settings.state_dir / "ledger.sqlite"))
-        ops = Ops(watch.health)
         ops_server = await stack.enter_async_context(
             OpsServer(ops, host=settings.metrics_host, port=settings.metrics_port)
         )
         log.info("/health and /metrics on http://%s:%d", settings.metrics_host, ops_server.port)
-        client = await stack.enter_async_context(SynapseClient(hotkey, allow_local=chain.is_local))
-        secret = read_secret(settings.state_dir / "secret")
-        metrics = ValidatorMetrics(ops.registry)
-        validator = Validator(
-            settings,
-            hotkey,
-            chain,
-            watch,
-            client,
-            loaded,
-            verifier,
-            calibration,
-            ledger,
-            secret,
-            metrics,
-            await until(stop, chain.block_seconds()),
-        )
-        checks = [committed.check]
+        metrics, block_seconds = ValidatorMetrics(ops.registry), await until(stop, joined.chain.block_seconds())
+        validator = Validator(settings, joined, checking, ledger, metrics, block_seconds)
+        checks = [joined.committed.check]
         if settings.port is not None:
-            server = await stack.enter_async_context(evidence_server(settings, hotkey, watch, ledger, ops))
+            server = await stack.enter_async_context(evidence_server(settings, joined, ledger, ops))
             log.info("serving evidence on %s:%d", settings.host, server.port)
-            checks.append(_publisher(settings, chain, hotkey, server).check)
+            checks.append(_publisher(settings, joined, server).check)
 
         async def refreshed(graph: Metagraph) -> None:
             for check in checks:
                 await check(graph)
 
-        await together(watch.run(stop, refreshed), validator.run(stop))
+        await together(joined.watch.run(stop, refreshed), validator.run(stop))
 
 
-def evidence_server(
-    settings: ValidatorSettings, hotkey: Hotkey, watch: ChainWatch, ledger: Ledger, ops: Ops
-) -> SynapseServer:
+def evidence_server(settings: ValidatorSettings, joined: Joined, ledger: Ledger, ops: Ops) -> SynapseServer:
     """Serves evidence to validators with a permit, at a pace that leaves the ledger to this validator's own rounds."""
     limits = Limits(concurrency=4, queue=16, concurrency_per_hotkey=4, rate_per_hotkey=2.0, burst_per_hotkey=20)
     server = SynapseServer(
-        hotkey,
-        policy=StakePolicy(lambda: watch.metagraph),
+        joined.hotkey,
+        policy=StakePolicy(lambda: joined.watch.metagraph),
         limits=limits,
         replay=ReplayStore(retention=limits.max_age + limits.allowed_skew, path=settings.state_dir / "evidence-nonces"),
         ops=ops,
@@ -133,23 +93,9 @@ def evidence_server(
     return server
 
 
-def _publisher(settings: ValidatorSettings, chain: Chain, hotkey: Hotkey, server: SynapseServer) -> Publisher:
+def _publisher(settings: ValidatorSettings, joined: Joined, server: SynapseServer) -> Publisher:
     where = (server.port, settings.external_ip, settings.external_port)
-    return Publisher(chain, settings.netuid, hotkey, *where, protocol=EVIDENCE_ONLY)
-
-
-def read_secret(path: Path) -> bytes:
-    """The validator's challenge secret, made at the first start, readable by this user only. Raises TemplateError."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(os.urandom(SECRET_BYTES))
-        temporary.replace(path)
-    secret = path.read_bytes()
-    if len(secret) != SECRET_BYTES:
-        raise TemplateError(f"{path} does not hold {SECRET_BYTES} bytes", remedy="remove it; a new one is made")
-    return secret
+    return Publisher(joined.chain, settings.netuid, joined.hotkey, *where, protocol=EVIDENCE_ONLY)
 
 
 @dataclass
@@ -157,15 +103,9 @@ class Validator:
     """The loop and what it needs."""
 
     settings: ValidatorSettings
-    hotkey: Hotkey
-    chain: Chain
-    watch: ChainWatch
-    client: SynapseClient
-    loaded: LoadedModel
-    verifier: Verifier
-    calibration: Calibration | None
+    joined: Joined
+    checking: Checking
     ledger: Ledger
-    secret: bytes
     metrics: ValidatorMetrics
     block_seconds: float = 12.0
     _said: str = field(default="", init=False)  # last weights sentence, so that the log does not repeat it
@@ -183,8 +123,8 @@ class Validator:
 
     async def round(self) -> bool:
         """One round; False when nobody could be asked. Raises ChainError when the chain cannot be read."""
-        graph = await self.watch.update()
-        me = graph.by_hotkey.get(self.hotkey.ss58)
+        graph = await self.joined.watch.update()
+        me = graph.by_hotkey.get(self.joined.hotkey.ss58)
         if me is None or not me.validator_permit:
             self._say_once(f"block {graph.block}: no validator permit, so miners would refuse: waiting for an epoch")
             return False
@@ -196,12 +136,12 @@ class Validator:
             return False
         started = time.monotonic()
         answers = await ask_all(
-            self.client, plan, deadline=self.settings.deadline, concurrency=self.settings.concurrency
+            self.checking.client, plan, deadline=self.settings.deadline, concurrency=self.settings.concurrency
         )
         pools = await asyncio.to_thread(self.pools, answers)
         rates = await asyncio.to_thread(self.rates, graph, number)
-        chosen = draw(answers, self.secret, rates)
-        judged = await judge_all(self.verifier, self.calibration, answers, pools, chosen)
+        chosen = draw(answers, self.checking.secret, rates)
+        judged = await judge_all(self.checking.verifier, self.checking.calibration, answers, pools, chosen)
         states = await asyncio.to_thread(self.keep, graph, number, answers, judged)
         self.metrics.round(graph, answers, judged, states, time.monotonic() - started)
         self.tell(graph, number, answers, judged)
@@ -221,16 +161,16 @@ class Validator:
         )
         plan = {}
         for neuron in graph.neurons:
-            if not neuron.serves_work or neuron.hotkey == self.hotkey.ss58:
+            if not neuron.serves_work or neuron.hotkey == self.joined.hotkey.ss58:
                 continue
             challenge = plan_challenge(
                 block_hash=graph.block_hash,
-                secret=self.secret,
-                validator=self.hotkey.ss58,
+                secret=self.checking.secret,
+                validator=self.joined.hotkey.ss58,
                 miner=neuron.hotkey,
                 round=number,
-                model=self.loaded.identity,
-                tokenize=self.loaded.tokenize,
+                model=self.checking.loaded.identity,
+                tokenize=self.checking.loaded.tokenize,
                 policy=policy,
             )
             self.ledger.record_challenge(challenge, time.time())
@@ -255,7 +195,7 @@ class Validator:
 
     def pools(self, answers: list[Answer]) -> dict[str, Pool]:
         """The pooled margins of everybody who answered. Blocking."""
-        identity = self.loaded.identity
+        identity = self.checking.loaded.identity
         hotkeys = [answer.challenge.miner for answer in answers if answer.reply is not None]
         return {hotkey: self.ledger.pool(identity.root, identity.dtype, hotkey) for hotkey in hotkeys}
 
@@ -264,11 +204,11 @@ class Validator:
     ) -> dict[str, scoring.ScoreState]:
         """Record the round and fold it into the scores. Blocking."""
         record(self.ledger, answers, judged)
-        keep_round(self.ledger, self.hotkey, answers, judged, self.calibration)
+        keep_round(self.ledger, self.joined.hotkey, answers, judged, self.checking.calibration)
         before = self.ledger.scores(MECHANISM)
         seen = [*observations(answers, judged), *organic_observations(self.ledger.take_organic(number), before)]
         states = scoring.fold_round(before, seen, number, silent=scoring.absent(graph, before))
-        identity = self.loaded.identity
+        identity = self.checking.loaded.identity
         pools = {(identity.root, identity.dtype, hotkey): pool for hotkey, pool in judged.pools.items()}
         self.ledger.commit_round(MECHANISM, number, states, seen, pools)
         if number % 256 == 0:
@@ -278,12 +218,12 @@ class Validator:
     async def weights(self, graph: Metagraph, earned: dict[str, float]) -> None:
         """Set weights when due; a chain that is away is no reason to stop, the next round tries again."""
         try:
-            me = graph.by_hotkey[self.hotkey.ss58]
-            held = await self.chain.weights_of(self.settings.netuid, me.uid, mechanism=MECHANISM)
+            me = graph.by_hotkey[self.joined.hotkey.ss58]
+            held = await self.joined.chain.weights_of(self.settings.netuid, me.uid, mechanism=MECHANISM)
             shares = payable(earned, present=graph.by_hotkey, owner=graph.owner_hotkey, holds_weights=bool(held))
-            outcome = await self.chain.set_weights(
+            outcome = await self.joined.chain.set_weights(
                 self.settings.netuid,
-                self.hotkey,
+                self.joined.hotkey,
                 shares,
                 mechanism=MECHANISM,
                 version_key=self.settings.version_key,

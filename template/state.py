@@ -1,6 +1,7 @@
 """A neuron's own folder: one process of a role at a time, and one hotkey on one subnet of one chain for ever.
 
     with claimed(settings.state_dir, "miner", genesis, netuid, hotkey.ss58): ...     # raises StateUnavailable
+    secret = read_secret(settings.state_dir / "secret")
 
 Scores, rounds and used nonces mean something only where they were made. A ledger that followed its wallet's name to
 another subnet, to a chain that began anew, or into a second process would pay by somebody else's history.
@@ -8,19 +9,20 @@ another subnet, to a chain that began anew, or into a second process would pay b
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from template.errors import StateUnavailable
 
 RECORD = "belongs-to.json"
+SECRET_BYTES = 32
 
 
-@contextmanager
+@contextlib.contextmanager
 def claimed(folder: Path, role: str, genesis: str, netuid: int, hotkey: str) -> Iterator[None]:
     """Hold `folder` for one `role` until the block ends; the lock dies with the process.
 
@@ -46,6 +48,23 @@ def claimed(folder: Path, role: str, genesis: str, netuid: int, hotkey: str) -> 
         yield
     finally:
         os.close(lock)
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret that challenges and audits are drawn with, made when it is first asked for, readable by this user
+    only. All who read the same path get the same. Raises StateUnavailable."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(os.urandom(SECRET_BYTES))
+        with contextlib.suppress(FileExistsError):  # another process was faster: its secret counts
+            os.link(scratch, path)
+        scratch.unlink()
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise StateUnavailable(f"{path} does not hold {SECRET_BYTES} bytes", remedy="remove it; a new one is made")
+    return secret
 
 
 def _check_owner(folder: Path, owner: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from prometheus_client import CollectorRegistry
 from localnet.net import Localnet
 from neurons.axon import Publisher
 from neurons.evidence import Peer, Query, evidence
+from neurons.joining import Checking, Joined
 from neurons.metrics import ValidatorMetrics
+from neurons.models import CommittedModel
 from neurons.runtime import ChainWatch, Stopped
-from neurons.validator import Validator, evidence_server, read_secret, validate
+from neurons.validator import Validator, evidence_server, validate
 from protocol import scoring
 from protocol.inference import INFERENCE_GENERATE
 from protocol.metagraph import EVIDENCE_ONLY, HTTP
@@ -37,6 +40,7 @@ from template.operations import Operator
 from template.ops import Ops
 from template.server import SynapseServer
 from template.settings import ValidatorSettings
+from template.state import read_secret
 from tests.adversary import cheats
 from tests.support.inference import write_tiny_model
 from tests.support.plans import calibration_of
@@ -105,27 +109,17 @@ async def validating(chain: Chain, netuid: int, loaded: LoadedModel, home: Path)
     )  # fmt: skip
     settings.state_dir.mkdir(parents=True)
     watch = ChainWatch(chain, netuid, FIRST.ss58)
+    joined = Joined(FIRST, chain, watch, CommittedModel(watch))
     graph = await watch.update()
     verifier = Verifier(loaded)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(verifier.close)
         ledger = stack.enter_context(Ledger(settings.state_dir / "ledger.sqlite"))
         client = await stack.enter_async_context(SynapseClient(FIRST, allow_local=True))
-        server = await stack.enter_async_context(evidence_server(settings, FIRST, watch, ledger, Ops()))
+        server = await stack.enter_async_context(evidence_server(settings, joined, ledger, Ops()))
         await Publisher(chain, netuid, FIRST, server.port, protocol=EVIDENCE_ONLY).check(graph)
-        yield Validator(
-            settings,
-            FIRST,
-            chain,
-            watch,
-            client,
-            loaded,
-            verifier,
-            calibration_of(loaded.identity),
-            ledger,
-            read_secret(home / "secret"),
-            ValidatorMetrics(CollectorRegistry()),
-        )
+        checking = Checking(loaded, verifier, calibration_of(loaded.identity), client, read_secret(home / "secret"))
+        yield Validator(settings, joined, checking, ledger, ValidatorMetrics(CollectorRegistry()))
 
 
 def wallet(name: str, home: Path) -> str:
@@ -148,7 +142,7 @@ async def test_a_verdict_is_disputed_over_the_network(
         netuid = await subnet(chain, FIRST.ss58, HONEST.ss58, CHEAT.ss58, second, stranger, staked=(FIRST.ss58, second))
         await localnet.mine_epoch(netuid)
         async with mining(chain, netuid, loaded), validating(chain, netuid, loaded, tmp_path / "first") as first:
-            graph = await first.watch.update()
+            graph = await first.joined.watch.update()
             me = graph.by_hotkey[FIRST.ss58]
             assert me.is_serving and me.protocol == EVIDENCE_ONLY and not me.serves_work
             assert graph.by_hotkey[HONEST.ss58].protocol == HTTP
@@ -215,5 +209,5 @@ async def test_a_validator_that_is_given_a_port_publishes_it_for_evidence_alone(
 async def _plan(validator: Validator) -> dict[Any, Any]:
     """What another validator with the same eyes would ask: nobody asks itself, so the plan is made for a stranger."""
     eyes = Hotkey.from_uri("//eyes")
-    other = Validator(**{**{k: v for k, v in vars(validator).items() if not k.startswith("_")}, "hotkey": eyes})
-    return other.plan(validator.watch.metagraph, 10_000)
+    other = replace(validator, joined=replace(validator.joined, hotkey=eyes))
+    return other.plan(validator.joined.watch.metagraph, 10_000)

@@ -9,9 +9,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from localnet.net import Localnet
+from neurons.joining import Checking, Joined
 from neurons.metrics import ValidatorMetrics
+from neurons.models import CommittedModel
 from neurons.runtime import ChainWatch
-from neurons.validator import Validator, read_secret
+from neurons.validator import Validator
 from protocol.inference import INFERENCE_GENERATE, MECHANISM, GenerateRequest, Outcome, Reason, Verdict
 from protocol.scoring import ScoreState
 from template.chain import Chain
@@ -26,6 +28,7 @@ from template.limits import StakePolicy
 from template.operations import Operator
 from template.server import StreamHandler, SynapseServer
 from template.settings import ValidatorSettings
+from template.state import read_secret
 from tests.adversary import cheats
 from tests.support.inference import tiny_model
 from tests.support.plans import calibration_of, plan
@@ -65,19 +68,9 @@ async def validating(chain: Chain, netuid: int, loaded: LoadedModel, home: Path)
     verifier = Verifier(loaded)
     async with SynapseClient(VALIDATOR, allow_local=True) as client:
         with Ledger(home / "ledger.sqlite") as ledger:
-            yield Validator(
-                settings,
-                VALIDATOR,
-                chain,
-                watch,
-                client,
-                loaded,
-                verifier,
-                calibration_of(loaded.identity),
-                ledger,
-                read_secret(home / "secret"),
-                ValidatorMetrics(CollectorRegistry()),
-            )
+            checking = Checking(loaded, verifier, calibration_of(loaded.identity), client, read_secret(home / "secret"))
+            joined = Joined(VALIDATOR, chain, watch, CommittedModel(watch))
+            yield Validator(settings, joined, checking, ledger, ValidatorMetrics(CollectorRegistry()))
     verifier.close()
 
 
@@ -203,9 +196,9 @@ async def test_a_restarted_validator_goes_on_where_it_was(
             async with validating(chain, netuid, loaded, tmp_path) as first:
                 await first.round()
                 await first.round()
-                secret, before = first.secret, first.ledger.scores(MECHANISM)
+                secret, before = first.checking.secret, first.ledger.scores(MECHANISM)
             async with validating(chain, netuid, loaded, tmp_path) as second:
-                assert second.secret == secret
+                assert second.checking.secret == secret
                 assert second.ledger.scores(MECHANISM) == before
                 await second.round()
                 assert second.ledger.last_round(MECHANISM) == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neurons.gateway import Outlook, assemble, open_quota
+from neurons.joining import Checking
 from protocol.inference import INFERENCE_GENERATE
 from protocol.metagraph import Metagraph, Neuron
 from template.client import SynapseClient
@@ -119,7 +120,7 @@ async def stage(
         access = Access(given.keys_path, open_quota(given))
         stack.callback(access.close)
         calibration = calibration_of(loaded.identity)
-        gateway = assemble(given, loaded, client, verifier, calibration, outlook, SECRET, access, Ops())
+        gateway = assemble(given, Checking(loaded, verifier, calibration, client, SECRET), outlook, access, Ops())
         await stack.enter_async_context(gateway)
         yield Stage(gateway, outlook, ledger, running, hotkeys, loaded.identity.name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from template.errors import StateUnavailable
-from template.state import claimed
+from template.state import claimed, read_secret
 
 GENESIS = "0x" + "11" * 32
 
@@ -58,3 +58,24 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
         claimed(tmp_path / "file" / "x", "miner", GENESIS, 2, "5Hot"),
     ):
         pass
+
+
+def test_a_secret_is_made_once_for_all_who_read_it_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "secret"
+    program = "import sys, pathlib, template.state as s; print(s.read_secret(pathlib.Path(sys.argv[1])).hex())"
+    readers = [
+        subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    printed = {reader.communicate(timeout=60)[0].strip() for reader in readers}
+    assert printed == {path.read_bytes().hex()}
+    assert len(path.read_bytes()) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_secret_of_another_length_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"short")
+    with pytest.raises(StateUnavailable, match="32 bytes"):
+        read_secret(path)
