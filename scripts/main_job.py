@@ -212,12 +212,11 @@ class Job:
         command += ["--network", url, "--netuid", str(netuid), "--wallet", part.name]
         command += ["--wallet-path", str(home / "hotkeys"), "--data-dir", str(home / "data")]
         command += ["--threads", str(_threads()), "--metagraph-refresh", "3"]
+        command += ["--host", "127.0.0.2" if sys.platform == "linux" else "0.0.0.0", "--port", "0"]
         if part.program == "validator":
             # Short answers: 24 tokens show each of these cheats, and two cores carry five processes with a model here.
             command += ["--round-seconds", "10", "--deadline", "20", "--min-tokens", "24", "--max-tokens", "24"]
             command += ["--prompts", "short"]
-        else:
-            command += ["--host", "127.0.0.2" if sys.platform == "linux" else "0.0.0.0", "--port", "0"]
         self.house.start(part.child, command)
 
     async def _watch(self, watcher: Watcher) -> int:

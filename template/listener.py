@@ -81,6 +81,83 @@ class HttpServer(web.Server):
                 del self._by_address[key]
 
 
+class Door:
+    """The life of an HTTP server: bind, serve, take nothing new, let what is in work finish, close.
+
+    `port` 0 picks a free one; read it after `open`. Whoever serves refuses while `stopping`, and calls `enter` and
+    `leave` around each piece of work that `close` has to wait for, `drain` seconds at most.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        host: str,
+        port: int,
+        *,
+        most: int,
+        most_per_address: int | None = None,  # None: as many as in all, for callers who share a proxy or a machine
+        header_timeout: float,
+        drain: float = 10.0,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.in_work = 0
+        self.stopping = False
+        self._handler = handler
+        self._most, self._most_per_address = most, most if most_per_address is None else most_per_address
+        self._header_timeout = header_timeout
+        self._drain = drain
+        self._idle = asyncio.Event()
+        self._http: HttpServer | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Raises CannotListen."""
+        self._http = HttpServer(
+            self._handler,
+            self._most,
+            self._most_per_address,
+            access_log=None,
+            keepalive_timeout=self._header_timeout,
+            lingering_time=2.0,  # so that a sender of a refused body can read why before the connection closes
+            auto_decompress=False,
+            handler_cancellation=True,  # a caller who hung up stops costing work
+            tcp_keepalive=False,
+        )
+        self.stopping = False
+        self._listener = await listen(self._http, self.host, self.port, backlog=1024)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Idempotent. What is still in work after `drain` is cancelled."""
+        if self._listener is None or self._http is None:
+            return
+        self.stopping = True
+        self._listener.close()
+        self._listener = None
+        self._http.pre_shutdown()
+        if self.in_work:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), self._drain)
+            except asyncio.TimeoutError:
+                log.warning("stopping with %d requests in work; they are cancelled", self.in_work)
+        await self._http.shutdown(0.2)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._http.connections) if self._http else 0
+
+    def enter(self) -> None:
+        self.in_work += 1
+
+    def leave(self) -> None:
+        self.in_work -= 1
+        if not self.in_work:
+            self._idle.set()
+
+
 async def listen(http: web.Server, host: str, port: int, backlog: int = 100) -> asyncio.Server:
     """Bind and accept. Raises CannotListen."""
     try:

@@ -37,7 +37,7 @@ from protocol.synapse import Message, RefusalBody, Synapse, decode, encode, pars
 from template.answers import ResponseSigner, StreamSender, next_item
 from template.keys import HEADER_HOTKEY, SCHEME_OF, Hotkey, authenticate
 from template.limits import Limits, Policy, RateLimiter, ReplayStore, address_key
-from template.listener import BodyReader, HttpServer, auth_headers, cut_off, is_loopback, listen
+from template.listener import BodyReader, Door, auth_headers, cut_off, is_loopback
 from template.ops import PATHS as OPS_PATHS
 from template.ops import Ops
 
@@ -93,8 +93,6 @@ class SynapseServer:
         self.hotkey = hotkey
         self.policy = policy
         self.limits = limits = limits or Limits()
-        self.host = host
-        self.port = port
         window = limits.max_age + limits.allowed_skew
         # An empty store is falsy, hence `is None`.
         self.replay = ReplayStore(retention=window, max_nonces=limits.max_nonces) if replay is None else replay
@@ -106,13 +104,17 @@ class SynapseServer:
         self._hotkey_rate = RateLimiter(limits.rate_per_hotkey, limits.burst_per_hotkey, limits.max_tracked)
         self._slots = asyncio.Semaphore(limits.concurrency)
         self._admitted: Counter[str] = Counter()  # requests in work or waiting, by hotkey
-        self._in_work = 0
         self._bodies = BodyReader(limits)
         self._signer = ResponseSigner(hotkey)
-        self._stopping = False
-        self._idle = asyncio.Event()
-        self._http: HttpServer | None = None
-        self._listener: asyncio.Server | None = None
+        self._door = Door(
+            self._serve,
+            host,
+            port,
+            most=limits.max_connections,
+            most_per_address=limits.max_connections_per_address,
+            header_timeout=limits.header_timeout,
+            drain=limits.drain_timeout,
+        )
 
     # What is served
 
@@ -136,39 +138,17 @@ class SynapseServer:
 
     # Life
 
+    @property
+    def port(self) -> int:
+        return self._door.port
+
     async def start(self) -> None:
         """Bind and serve. Raises CannotListen."""
-        limits = self.limits
-        self._http = HttpServer(
-            self._serve,
-            limits.max_connections,
-            limits.max_connections_per_address,
-            access_log=None,
-            keepalive_timeout=limits.header_timeout,
-            lingering_time=2.0,  # so that a sender of a refused body can read why before the connection closes
-            auto_decompress=False,
-            handler_cancellation=True,  # a caller who hung up stops costing work
-            tcp_keepalive=False,
-        )
-        self._stopping = False
-        self._listener = await listen(self._http, self.host, self.port, backlog=1024)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        await self._door.open()
 
     async def stop(self) -> None:
         """Stop accepting, give requests in work `drain_timeout` seconds, then cancel what is left. Idempotent."""
-        if self._listener is None or self._http is None:
-            return
-        self._stopping = True
-        self._listener.close()
-        self._listener = None
-        self._http.pre_shutdown()
-        if self._in_work:
-            self._idle.clear()
-            try:
-                await asyncio.wait_for(self._idle.wait(), self.limits.drain_timeout)
-            except asyncio.TimeoutError:
-                log.warning("stopping with %d requests in work; they are cancelled", self._in_work)
-        await self._http.shutdown(0.2)
+        await self._door.close()
         self.replay.close()
 
     async def __aenter__(self) -> SynapseServer:
@@ -275,22 +255,20 @@ class SynapseServer:
     # Slots
 
     def _admit(self, hotkey: str) -> None:
-        if self._stopping:
+        if self._door.stopping:
             raise Refusal(RefusalCode.BUSY, "the server is stopping", retry_after=30.0)
-        if self._in_work >= self.limits.concurrency + self.limits.queue:
+        if self._door.in_work >= self.limits.concurrency + self.limits.queue:
             raise Refusal(RefusalCode.BUSY, "every slot and the queue are taken", retry_after=1.0)
         if self._admitted[hotkey] >= self.limits.concurrency_per_hotkey:
             raise Refusal(RefusalCode.BUSY, "too many of your requests are in work", retry_after=1.0)
         self._admitted[hotkey] += 1
-        self._in_work += 1
+        self._door.enter()
 
     def _release(self, hotkey: str) -> None:
-        self._in_work -= 1
+        self._door.leave()
         self._admitted[hotkey] -= 1
         if not self._admitted[hotkey]:
             del self._admitted[hotkey]
-        if not self._in_work:
-            self._idle.set()
 
     # Answers
 

@@ -35,7 +35,7 @@ from template.gateway.service import Service
 from template.gateway.sse import EventStream
 from template.gateway.text import Detokenizer
 from template.limits import Limits
-from template.listener import BodyReader, HttpServer, cut_off, is_loopback, listen
+from template.listener import BodyReader, Door, cut_off, is_loopback
 from template.ops import PATHS as OPS_PATHS
 from template.ops import Ops
 
@@ -84,50 +84,32 @@ class GatewayServer:
         self.metrics = GatewayMetrics(ops.registry)
         self.metrics.hedges.set_function(lambda: float(service.dispatcher.hedges))
         self.bounds = bounds or Bounds()
-        self.host = host
-        self.port = port
         self._limits = Limits()
         self._bodies = BodyReader(self._limits)
         self._slots = asyncio.Semaphore(self.bounds.concurrency)
-        self._in_work = 0
-        self._idle = asyncio.Event()
-        self._stopping = False
-        self._http: HttpServer | None = None
-        self._listener: asyncio.Server | None = None
+        self._door = Door(
+            self._serve,
+            host,
+            port,
+            most=self._limits.max_connections,
+            header_timeout=self._limits.header_timeout,
+            drain=self.bounds.drain,
+        )
 
     # Life
 
+    @property
+    def port(self) -> int:
+        return self._door.port
+
     async def start(self) -> None:
         """Bind and serve. Raises CannotListen, and GatewayExposed when strangers could use it."""
-        self.access.check_exposure(self.host)
-        self._http = HttpServer(
-            self._serve,
-            self._limits.max_connections,
-            self._limits.max_connections,  # callers often share one address: a proxy's
-            access_log=None,
-            keepalive_timeout=self._limits.header_timeout,
-            lingering_time=2.0,
-            auto_decompress=False,
-            handler_cancellation=True,
-        )
-        self._listener = await listen(self._http, self.host, self.port, backlog=1024)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self.access.check_exposure(self._door.host)
+        await self._door.open()
 
     async def stop(self) -> None:
         """Take nothing new, give requests in work `drain` seconds, then cancel them; write what is left to write."""
-        if self._listener is None or self._http is None:
-            return
-        self._stopping = True
-        self._listener.close()
-        self._listener = None
-        self._http.pre_shutdown()
-        if self._in_work:
-            self._idle.clear()
-            try:
-                await asyncio.wait_for(self._idle.wait(), self.bounds.drain)
-            except asyncio.TimeoutError:
-                log.warning("stopping with %d requests in work; they are cancelled", self._in_work)
-        await self._http.shutdown(0.2)
+        await self._door.close()
         await self.service.records.settle()
 
     async def __aenter__(self) -> GatewayServer:
@@ -142,7 +124,7 @@ class GatewayServer:
     @property
     def in_work(self) -> int:
         """Requests in work or waiting for a slot."""
-        return self._in_work
+        return self._door.in_work
 
     # One request
 
@@ -298,13 +280,13 @@ class GatewayServer:
     @asynccontextmanager
     async def _slot(self, job: Job) -> AsyncIterator[None]:
         """A place among those in work, waited for until the deadline. Raises ApiError (503)."""
-        if self._stopping:
+        if self._door.stopping:
             raise ApiError(503, "the gateway is stopping", code="shutting_down", retry_after=5.0)
-        full = self._in_work >= self.bounds.concurrency + self.bounds.queue
+        full = self._door.in_work >= self.bounds.concurrency + self.bounds.queue
         if full or self.service.records.waiting > self.bounds.unwritten:
             raise ApiError(503, "every slot and the queue are taken", code="overloaded", retry_after=1.0)
-        self._in_work += 1
-        self.metrics.in_work.set(self._in_work)
+        self._door.enter()
+        self.metrics.in_work.set(self._door.in_work)
         try:
             try:
                 await asyncio.wait_for(self._slots.acquire(), max(0.0, job.until - time.monotonic()))
@@ -316,7 +298,5 @@ class GatewayServer:
             finally:
                 self._slots.release()
         finally:
-            self._in_work -= 1
-            self.metrics.in_work.set(self._in_work)
-            if not self._in_work:
-                self._idle.set()
+            self._door.leave()
+            self.metrics.in_work.set(self._door.in_work)

@@ -49,7 +49,7 @@ from template.inference.engine_api import (
     IdentityBody,
 )
 from template.limits import Limits
-from template.listener import HttpServer, listen
+from template.listener import Door
 
 log = logging.getLogger(__name__)
 
@@ -85,42 +85,34 @@ class EngineServer:
     ) -> None:
         self.engine = engine
         self.max_context = max_context
-        self.host = host
-        self.port = port
         self._key = key.encode()
         self._limits = Limits()
-        self._http: HttpServer | None = None
-        self._listener: asyncio.Server | None = None
+        self._door = Door(
+            self._serve,
+            host,
+            port,
+            most=self._limits.max_connections,
+            header_timeout=self._limits.header_timeout,
+        )
+
+    @property
+    def port(self) -> int:
+        return self._door.port
 
     async def __aenter__(self) -> EngineServer:
         """Bind and serve. Raises CannotListen, and Exposed."""
-        if not self._key and not _is_loopback(self.host):
+        if not self._key and not _is_loopback(self._door.host):
             raise Exposed(
-                f"{self.host} can be reached by others and no API key is set",
+                f"{self._door.host} can be reached by others and no API key is set",
                 remedy="set TOUCHSTONE_ENGINE_KEY, for the engine and for its miners, or listen on 127.0.0.1",
             )
-        most = self._limits.max_connections
-        self._http = HttpServer(
-            self._serve,
-            most,
-            most,  # several miners of one machine share its address
-            access_log=None,
-            keepalive_timeout=self._limits.header_timeout,
-            lingering_time=2.0,
-            auto_decompress=False,
-            handler_cancellation=True,  # a client that hung up frees its row
-        )
-        self._listener = await listen(self._http, self.host, self.port, backlog=128)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        await self._door.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._listener is not None and self._http is not None:
-            self._listener.close()
-            await self._http.shutdown(0.2)
-            self._listener = None
+        await self._door.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -259,7 +259,7 @@ async def test_a_reader_who_does_not_read_a_big_answer_is_cut_off():
         writer.write(
             f"POST {big.route} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n{head}\r\n".encode() + BODY
         )
-        while server._http.connections:  # ends only because the server cuts the connection
+        while server._door.connections:  # ends only because the server cuts the connection
             await asyncio.sleep(0.02)
         received = 0
         with contextlib.suppress(ConnectionError):

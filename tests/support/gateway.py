@@ -104,11 +104,10 @@ async def stage(
             )
             server = SynapseServer(hotkey, policy=OpenPolicy(), limits=LIMITS, host="127.0.0.1")
             server.attach_stream(INFERENCE_GENERATE, handler)
-            if what == "absent":
-                server.port = 9
-            else:
+            if what != "absent":
                 await stack.enter_async_context(server)
-            neurons.append(neuron(uid, hotkey.ss58, server.port, incentive=1.0 / (uid + 1)))
+            port = 9 if what == "absent" else server.port
+            neurons.append(neuron(uid, hotkey.ss58, port, incentive=1.0 / (uid + 1)))
             hotkeys[name] = hotkey.ss58
         given = GatewaySettings(netuid=1, port=0, data_dir=home, **{"deadline": 20.0, **settings})
         verifier = Verifier(loaded)

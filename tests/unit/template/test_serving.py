@@ -268,12 +268,12 @@ async def test_one_hotkey_cannot_take_every_slot(client):
 
     async with serving(handler=handler, limits=Limits(concurrency_per_hotkey=1)) as (server, target):
         first = asyncio.create_task(client.attempt(target, ECHO, Ask(prompt="")))
-        while not server._in_work:
+        while not server._door.in_work:
             await asyncio.sleep(0.001)
         assert (await refusal(client.call(target, ECHO, Ask(prompt="")))).code == RefusalCode.BUSY
         async with SynapseClient(CHARLIE, allow_local=True) as other:
             second = asyncio.create_task(other.attempt(target, ECHO, Ask(prompt="")))
-            while server._in_work < 2:
+            while server._door.in_work < 2:
                 await asyncio.sleep(0.001)
             release.set()
             assert (await first).ok and (await second).ok
@@ -292,7 +292,7 @@ async def test_a_caller_who_hangs_up_stops_costing_work(client):
         outcome = await client.attempt(target, ECHO, Ask(prompt=""), deadline=0.1)
         assert outcome.failure.code == FailureCode.DEADLINE
         await asyncio.wait_for(cancelled.wait(), 5)
-        assert server._in_work == 0
+        assert server._door.in_work == 0
 
 
 async def test_stop_lets_work_finish_and_then_cuts_it(client):
