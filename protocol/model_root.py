@@ -11,9 +11,7 @@
     InclusionProof       a leaf's place and the hashes beside its way to the root
     ModelCommitment      root and dtype; `parse` takes exactly what `encode` gives
 
-The tree is the Merkle tree of RFC 6962, section 2.1, with SHA-256: a leaf is H(0x00 || data), an inner node
-H(0x01 || left || right), and n leaves split at the largest power of two below n. The two prefixes keep an inner node
-from being passed off as a leaf. Leaves are ordered by the code points of their names, and no two share a name.
+The tree is that of merkle.py. Leaves are ordered by the code points of their names, and no two share a name.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
+from protocol import merkle
 from protocol.errors import MalformedMessage
 from protocol.generation import DType
 
@@ -69,7 +68,7 @@ class Leaf:
 
     def hash(self) -> bytes:
         """The leaf's node in the tree, 32 bytes."""
-        return hashlib.sha256(b"\x00" + LEAF_TAG + canonical([self.name, self.dtype, self.shape, self.digest])).digest()
+        return merkle.leaf_hash(LEAF_TAG + canonical([self.name, self.dtype, self.shape, self.digest]))
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def tensor(name: str, dtype: str, shape: Sequence[int], digest: str) -> Leaf:
 
 def merkle_root(leaves: Iterable[Leaf]) -> str:
     """The root, 64 hex digits. Raises MalformedMessage for no leaves, too many, or two of one name."""
-    return _tree([leaf.hash() for leaf in _ordered(leaves)]).hex()
+    return merkle.root([leaf.hash() for leaf in _ordered(leaves)]).hex()
 
 
 def inclusion_proof(leaves: Iterable[Leaf], name: str) -> InclusionProof:
@@ -117,25 +116,15 @@ def inclusion_proof(leaves: Iterable[Leaf], name: str) -> InclusionProof:
     ordered = _ordered(leaves)
     for index, leaf in enumerate(ordered):
         if leaf.name == name:
-            path = _path(index, [other.hash() for other in ordered])
+            path = merkle.path(index, [other.hash() for other in ordered])
             return InclusionProof(index, len(ordered), tuple(node.hex() for node in path))
     raise MalformedMessage("no leaf has that name")
 
 
 def verify_inclusion(root: str, leaf: Leaf, proof: InclusionProof) -> bool:
-    """Whether `leaf` is one of those under `root` (the algorithm of RFC 9162, section 2.1.3.2)."""
-    at, last, node = proof.index, proof.size - 1, leaf.hash()
-    for step in proof.path:
-        if last == 0:
-            return False
-        if at & 1 or at == last:
-            node = _inner(bytes.fromhex(step), node)
-            while at and not at & 1:  # this node has no sibling on these levels: it moves up as it is
-                at, last = at >> 1, last >> 1
-        else:
-            node = _inner(node, bytes.fromhex(step))
-        at, last = at >> 1, last >> 1
-    return last == 0 and node.hex() == root
+    """Whether `leaf` is one of those under `root`."""
+    siblings = [bytes.fromhex(step) for step in proof.path]
+    return _is_hash(root) and merkle.follows(bytes.fromhex(root), leaf.hash(), proof.index, proof.size, siblings)
 
 
 @dataclass(frozen=True)
@@ -189,28 +178,3 @@ def _ordered(leaves: Iterable[Leaf]) -> list[Leaf]:
     if len({leaf.name for leaf in ordered}) != len(ordered):
         raise MalformedMessage("two leaves have the same name")
     return ordered
-
-
-def _inner(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()
-
-
-def _split(count: int) -> int:
-    """The largest power of two below `count`; the left subtree is that wide."""
-    return 1 << ((count - 1).bit_length() - 1)
-
-
-def _tree(hashes: Sequence[bytes]) -> bytes:
-    if len(hashes) == 1:
-        return hashes[0]
-    middle = _split(len(hashes))
-    return _inner(_tree(hashes[:middle]), _tree(hashes[middle:]))
-
-
-def _path(index: int, hashes: Sequence[bytes]) -> list[bytes]:
-    if len(hashes) == 1:
-        return []
-    middle = _split(len(hashes))
-    if index < middle:
-        return [*_path(index, hashes[:middle]), _tree(hashes[middle:])]
-    return [*_path(index - middle, hashes[middle:]), _tree(hashes[:middle])]

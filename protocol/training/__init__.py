@@ -1,0 +1,15 @@
+"""Mechanism 1, collaborative training: the rules of a window, each a pure function with vectors.
+
+    windows        when: the window and phase of a block
+    assignment     on what: each miner's data, from the block hash
+    payload        what is sent: the compressed contribution and its bytes
+    statement      what is promised before it is sent: the commitment on chain
+    trace          how the work can be taken up again: state digests, their root, and the bisection of a dispute
+    copies         whose it is: contributions that are somebody else's
+    aggregation    what becomes of it: norm bounds, the clipped mean, the next model
+
+One window: `assign` gives everybody data that nobody chose; miners `train` from the shared model and compress what
+they learned; they `commit` to it on chain, and only when that has closed `reveal` it; validators `score` and audit;
+and everybody computes the same next model (`aggregate`). Arithmetic that everybody must repeat bit for bit uses
+elementwise IEEE operations in a fixed order and exactly rounded sums (math.fsum), nothing that a library may reorder.
+"""

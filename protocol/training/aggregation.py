@@ -1,0 +1,54 @@
+"""The next model, from contributions that were accepted: the same bits for everybody.
+
+    update = aggregate({hotkey: contribution, ...})       float64 [size]: their mean, each clipped to the median norm
+    model = outer_step(model, update, rate)               float32 [size]
+
+Clipping bounds what one contribution can do (a hundredfold one does no more than a plain one). What points the wrong
+way is left out before, because it does not lower the loss. Robust means that do without a loss were measured and are
+worse: coordinate-wise medians stall on sparse contributions, and Krum picks identical colluders.
+
+Everybody must get the same bits, so everything is elementwise IEEE arithmetic in float64, in the order of the hotkeys;
+the only sums over entries are those of the norms, and they are exactly rounded.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.training.payload import Contribution, Floats
+
+
+def clip_factor(norm: float, median: float) -> float:
+    """What a contribution is multiplied with, so that its norm is at most the median."""
+    return 1.0 if norm <= median else median / norm
+
+
+def aggregate(contributions: Mapping[str, Contribution]) -> npt.NDArray[np.float64]:
+    """The update, float64 [size]. Raises ValueError for none, and for contributions of different sizes."""
+    sizes = {contribution.size for contribution in contributions.values()}
+    if len(sizes) != 1:
+        raise ValueError("an update is made of at least one contribution, all to one model")
+    median = statistics.median(contribution.norm for contribution in contributions.values())
+    total = np.zeros(sizes.pop(), dtype=np.float64)
+    for _, contribution in sorted(contributions.items()):
+        factor = clip_factor(contribution.norm, median)
+        total[contribution.places] += factor * contribution.values().astype(np.float64)
+    total /= len(contributions)
+    return total
+
+
+def outer_step(model: Floats, update: npt.NDArray[np.float64], rate: float) -> Floats:
+    """The next model, float32 [size]: a contribution is the model before minus the model after, so it is subtracted.
+    Raises ValueError for shapes that differ, and when a parameter would leave float32."""
+    if model.shape != update.shape or model.dtype != np.float32 or not math.isfinite(rate):
+        raise ValueError("model and update have one entry for each parameter, and the rate is finite")
+    with np.errstate(over="ignore"):
+        found = (model.astype(np.float64) - rate * update).astype(np.float32)
+    if not np.isfinite(found).all():
+        raise ValueError("the update leaves the range of float32")
+    return found

@@ -1,0 +1,89 @@
+"""What a miner promises before it shows anything: one statement a window, named on chain by its hash.
+
+    statement = Statement(window=7, miner="5F...", base=root, payload=cid, trace=root, states=17, buffer=digest, ...)
+    statement.encode() / parse(data)                   canonical JSON; parse raises MalformedMessage
+    TrainCommitment(window, cid).encode()              the text on chain; `parse` takes exactly what `encode` gives
+
+The chain holds the window and the CID of the statement's bytes, so the commitment fixes everything that the statement
+names: the payload, the trace of the training, and the error buffer that only an audit opens. Until the commit phase has
+closed nothing but this hash is known, and nobody can copy what they have not computed. Statement and payload are
+artifacts, uploaded when the phase has closed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from protocol.errors import MalformedMessage
+from protocol.generation import Hex32, canonical_json
+from protocol.synapse import Message
+
+MAX_BYTES = 4096  # of a statement
+COMMITMENT_PREFIX = "touchstone-train/"
+COMMITMENT_VERSION = 1
+
+# CIDv1 of BLAKE3-256 in base32, as artifacts are named: 36 bytes, 58 characters and the multibase prefix.
+Cid = Annotated[str, Field(pattern=r"^b[a-z2-7]{58}$")]
+Profile = Annotated[str, Field(pattern=r"^(tolerant|exact)$")]
+
+_COMMITMENT = re.compile(rf"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:(0|[1-9][0-9]{{0,9}}):(b[a-z2-7]{{58}})", re.ASCII)
+
+
+class Statement(Message):
+    """One miner's window. Hashes are 64 hex digits.
+
+    `base`: root of the model that training started from. `payload`: the encoded contribution. `trace`, `states`: root
+    and number of the state digests, see `trace`. `before`, `after`: BLAKE3 of the error buffer (float32, little-endian)
+    as the window found it and as it left it. An audit opens the first; the second is the next window's `before`.
+    """
+
+    window: int = Field(ge=0, lt=10**10)
+    miner: str = Field(min_length=1, max_length=64)
+    base: Hex32
+    payload: Cid
+    profile: Profile
+    trace: Hex32
+    states: int = Field(ge=1, le=2**20)
+    before: Hex32
+    after: Hex32
+
+    def encode(self) -> bytes:
+        return canonical_json(self)
+
+    @staticmethod
+    def parse(data: bytes) -> Statement:
+        """Inverse of `encode`. Raises MalformedMessage for anything else."""
+        if len(data) > MAX_BYTES:
+            raise MalformedMessage(f"a statement has at most {MAX_BYTES} bytes")
+        try:
+            found = Statement.model_validate_json(data)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, problem["loc"])) or "form" for problem in error.errors())
+            raise MalformedMessage(f"not a statement: {fields}") from None
+        if found.encode() != data:
+            raise MalformedMessage("the statement is not in its canonical form")
+        return found
+
+
+@dataclass(frozen=True)
+class TrainCommitment:
+    """What a miner commits on chain for a window: `cid` names the bytes of its statement."""
+
+    window: int
+    cid: str
+
+    def encode(self) -> str:
+        """`touchstone-train/1:<window>:<cid>`, ASCII, at most 93 characters (a Raw field of the chain holds 128)."""
+        return f"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:{self.window}:{self.cid}"
+
+    @staticmethod
+    def parse(text: str) -> TrainCommitment:
+        """Inverse of `encode`. Raises MalformedMessage for anything else."""
+        found = _COMMITMENT.fullmatch(text)
+        if found is None:
+            raise MalformedMessage(f"not a training commitment of version {COMMITMENT_VERSION}")
+        return TrainCommitment(int(found[1]), found[2])
