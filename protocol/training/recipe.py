@@ -1,0 +1,102 @@
+"""What the subnet's owner fixes about the training, as one value with one hash: nobody else chooses anything.
+
+    recipe = Recipe(...)                    model, dataset, clock, plan, optimizer, outer step; `recipe.id` names it
+    recipe.inner.rate(step)                 the learning rate of one inner step, counted through all windows
+    recipe.inner.corrections(steps)         Adam's bias corrections after so many steps
+
+Everybody must get the same floats, so both are made of additions, multiplications and divisions alone: the rate rises
+in a line and falls in a line, and powers are products.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from pydantic import Field
+
+from protocol.generation import Hex32, canonical_json
+from protocol.synapse import Message
+from protocol.training.assignment import Plan
+from protocol.training.statement import Profile
+from protocol.training.windows import Schedule
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class Inner(Message):
+    """The inner optimizer, AdamW (Loshchilov and Hutter, arXiv 1711.05101), its moments zero at each window's start."""
+
+    peak: Positive = 3e-3  # learning rate after the warm-up
+    warmup: Count = 100  # inner steps
+    total: Count = 100_000  # inner steps until the rate has fallen to `least`
+    least: Share = 0.1  # of the peak; it stays there
+    beta1: Share = 0.9
+    beta2: Share = 0.95
+    epsilon: Positive = 1e-8
+    decay: Share = 0.1  # of the parameters, times the learning rate
+    clip: Positive = 1.0  # largest norm of a gradient
+
+    def rate(self, step: int) -> float:
+        """Learning rate of inner step `step`, from 0."""
+        risen = min(1.0, (step + 1) / self.warmup)
+        fallen = max(self.least, 1.0 - (1.0 - self.least) * step / self.total)
+        return self.peak * risen * fallen
+
+    def corrections(self, steps: int) -> tuple[float, float]:
+        """(1 - beta1^steps, 1 - beta2^steps)."""
+        first = second = 1.0
+        for _ in range(steps):
+            first, second = first * self.beta1, second * self.beta2
+        return 1.0 - first, 1.0 - second
+
+
+class Clock(Message):
+    """Phases of a window in blocks; see `windows.Schedule`."""
+
+    start: Annotated[int, Field(ge=0)]
+    assign: Count = 1
+    train: Count = 36
+    commit: Count = 4
+    reveal: Count = 4
+    score: Count = 10
+    aggregate: Count = 5
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(**self.model_dump())
+
+
+class Tasks(Message):
+    """A miner's work in one window; see `assignment.Plan`."""
+
+    steps: Count = 30
+    batch: Count = 8
+    length: Count = 256
+    shards: Count = 4
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(**self.model_dump())
+
+
+class Recipe(Message):
+    """`model`: root of the model that window 0 starts from. `dataset`: its id."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = 1
+    model: Hex32
+    dataset: Hex32
+    clock: Clock
+    tasks: Tasks = Tasks()
+    inner: Inner = Inner()
+    outer_rate: Positive = 1.0  # of the update, in the step that everybody takes
+    kept: Share = 0.95  # of the error buffer, from one window to the next
+    profile: Profile = "tolerant"
+    trace_every: Count = 4  # inner steps between two state digests
+
+    @property
+    def id(self) -> str:
+        """64 hex digits."""
+        return hashlib.sha256(b"touchstone/training/recipe/v1\x00" + canonical_json(self)).hexdigest()

@@ -1,0 +1,1 @@
+"""Mechanism 1 in this process: data, inner training, windows."""

@@ -1,0 +1,40 @@
+"""The recipe has one id, and its learning rate is the same float for everybody."""
+
+import pytest
+from pydantic import ValidationError
+
+from protocol.training.recipe import Clock, Inner, Recipe
+
+RECIPE = Recipe(model="ab" * 32, dataset="cd" * 32, clock=Clock(start=100))
+
+
+def test_the_rate_rises_and_falls_in_lines() -> None:
+    inner = Inner(peak=1.0, warmup=10, total=100, least=0.25)
+    assert inner.rate(0) == 0.1 and inner.rate(4) == 0.5 * (1.0 - 0.75 * 4 / 100)
+    assert inner.rate(50) == 1.0 - 0.75 * 0.5
+    assert inner.rate(100) == inner.rate(10_000) == 0.25
+
+
+def test_the_corrections_are_powers() -> None:
+    assert Inner(beta1=0.5, beta2=0.25).corrections(3) == (1 - 0.125, 1 - 0.015625)
+    first, second = Inner().corrections(1)
+    assert first == pytest.approx(0.1) and second == pytest.approx(0.05)
+
+
+def test_every_choice_changes_the_id() -> None:
+    changes = [
+        {"model": "00" * 32}, {"dataset": "00" * 32}, {"clock": Clock(start=101)}, {"outer_rate": 0.9}, {"kept": 0.9},
+        {"profile": "exact"}, {"trace_every": 5}, {"inner": Inner(peak=2e-3)},
+        {"tasks": RECIPE.tasks.model_copy(update={"steps": 31})},
+    ]  # fmt: skip
+    ids = {RECIPE.id, *(RECIPE.model_copy(update=change).id for change in changes)}
+    assert len(ids) == len(changes) + 1
+    assert Recipe.model_validate_json(RECIPE.model_dump_json()).id == RECIPE.id
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"profile": "loose"}, {"kept": 1.5}, {"outer_rate": float("nan")}, {"extra": 1}, {"version": 2}]
+)
+def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Recipe(**{**RECIPE.model_dump(), **wrong})
