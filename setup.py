@@ -37,6 +37,7 @@ setup(
         "typer>=0.15",
         "rich>=13",
         "psutil",
+        "openskill>=6,<7",
     ],
     extras_require={"test": TEST, "lint": LINT, "dev": TEST + LINT},
     entry_points={"console_scripts": ["touchstone = neurons.cli:main"]},

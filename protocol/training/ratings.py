@@ -1,0 +1,164 @@
+"""What contributions are worth: loss scores, ratings by hotkey, and the weights drawn from them.
+
+    LossScore(assigned, unassigned)          how much a contribution alone lowered the loss on two kinds of data
+    score.helps                              whether it may enter the next model
+    fold_window(states, observations, n)     states after window n
+    weights(states, n)                       positive, summing to 1
+
+A window's contributions are ranked by how much they help on unassigned data, and the ranks feed a rating (Plackett-Luce
+of OpenSkill: Weng and Lin, JMLR 12, 2011), so that one lucky batch counts little and steady work much. Two running
+averages that start at zero multiply it:
+
+    effort     of +1 when a contribution helped more on the data it was assigned than on other data, and -1 when not.
+               Work on the assigned data does; copies and work on other data do so half of the time, worth nothing
+    presence   how often a contribution that was due came in time and helped
+
+A reject (a wrong form, a copy, a replay that gives something else) takes everything away and starts a cool-down that
+doubles with each repetition. Inconclusive counts for nothing. Whoever is not seen in a window loses presence: absence
+never pays. Everything is keyed by hotkey.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from openskill.models import PlackettLuce
+
+from protocol.verdicts import Outcome
+
+MU, SIGMA = 25.0, 25.0 / 3.0  # a new hotkey's rating; its ordinal, mu - 3 sigma, is 0
+
+
+@dataclass(frozen=True)
+class RatingRules:
+    """Constants of the rating rule; a change makes validators disagree until all have it."""
+
+    alpha: float = 0.2  # weight of the newest window in presence
+    effort_alpha: float = 0.1  # and in effort: chance alone moves it by 0.23 (one standard deviation)
+    paid: int = 32  # hotkeys that are paid at most
+    sharpness: float = 1.0  # weight ~ value ** sharpness
+    cooldown_windows: int = 8  # after the first reject; doubles with every further one ...
+    cooldown_limit: int = 1024  # ... up to this
+
+
+@dataclass(frozen=True)
+class LossScore:
+    """By how much the shared model's loss falls when this contribution alone is applied, in nats a token."""
+
+    assigned: float  # on batches of the miner's own, drawn after its commitment
+    unassigned: float  # on batches from shards it was not given
+
+    @property
+    def helps(self) -> bool:
+        """Neither a number that is none nor one that is not positive enters the model."""
+        return 0.0 < self.assigned < math.inf and 0.0 < self.unassigned < math.inf
+
+
+@dataclass(frozen=True)
+class WindowSeen:
+    """One hotkey in one window. `outcome` None: no contribution in time. `score`: of a contribution that was scored;
+    whoever was not rejected and has none was not scored. `audited`: its training was replayed."""
+
+    hotkey: str
+    outcome: Outcome | None
+    score: LossScore | None = None
+    audited: bool = False
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything remembered about one hotkey of mechanism 1."""
+
+    hotkey: str
+    mu: float = MU
+    sigma: float = SIGMA
+    effort: float = 0.0
+    presence: float = 0.0
+    rejects: int = 0
+    cooldown_until: int = 0  # first window in which it may earn again
+    last_window: int = -1
+    audits: int = 0  # replays that agreed since the last reject
+    contributed: int = 0  # windows with a contribution that helped
+    last_contributed: int = -1
+
+    @property
+    def value(self) -> float:
+        return max(0.0, self.mu - 3.0 * self.sigma) * max(0.0, self.effort) * self.presence
+
+
+def fold_window(
+    states: Mapping[str, TrainState],
+    seen: Sequence[WindowSeen],
+    window: int,
+    rules: RatingRules | None = None,
+    silent: Iterable[str] = (),
+) -> dict[str, TrainState]:
+    """States after `window`. `silent`: hotkeys with a state of which nothing was seen. Raises ValueError when a hotkey
+    is seen twice, or the window was folded before."""
+    rules = rules or RatingRules()
+    all_seen = [*seen, *(WindowSeen(hotkey, None) for hotkey in silent)]
+    if len({one.hotkey for one in all_seen}) != len(all_seen):
+        raise ValueError("a hotkey is seen once in a window")
+    result = dict(states)
+    ratings = _rated({one.hotkey: states.get(one.hotkey, TrainState(one.hotkey)) for one in all_seen}, all_seen, window)
+    for one in all_seen:
+        before = states.get(one.hotkey, TrainState(one.hotkey))
+        if before.last_window >= window:
+            raise ValueError(f"window {window} of {one.hotkey} was folded before (last: {before.last_window})")
+        mu, sigma = ratings.get(one.hotkey, (before.mu, before.sigma))
+        result[one.hotkey] = _fold(replace(before, mu=mu, sigma=sigma, last_window=window), one, window, rules)
+    return result
+
+
+def weights(states: Mapping[str, TrainState], window: int, rules: RatingRules | None = None) -> dict[str, float]:
+    """Weight of each hotkey as of `window`; empty when nobody has earned. Ties go to the first in order of hotkeys."""
+    rules = rules or RatingRules()
+    raw = {
+        hotkey: state.value**rules.sharpness
+        for hotkey, state in states.items()
+        if state.value > 0.0 and window >= state.cooldown_until
+    }
+    paid = sorted(raw, key=lambda hotkey: (-raw[hotkey], hotkey))[: rules.paid]
+    total = math.fsum(raw[hotkey] for hotkey in paid)
+    return {hotkey: raw[hotkey] / total for hotkey in paid} if total > 0.0 else {}
+
+
+def _fold(before: TrainState, seen: WindowSeen, window: int, rules: RatingRules) -> TrainState:
+    if seen.outcome is Outcome.REJECT:
+        rejects = before.rejects + 1
+        pause = min(rules.cooldown_limit, rules.cooldown_windows * 2 ** min(rejects - 1, 30))
+        fresh = TrainState(before.hotkey, last_window=window, contributed=before.contributed)
+        return replace(fresh, rejects=rejects, cooldown_until=max(before.cooldown_until, window + 1 + pause))
+    if seen.outcome is Outcome.INCONCLUSIVE:
+        return before
+    helped = seen.score is not None and seen.score.helps
+    if seen.outcome is not None and seen.score is None:  # in form, and not scored in this window
+        return before
+    more = seen.score is not None and seen.score.assigned > seen.score.unassigned
+    effort = before.effort if seen.score is None else _toward(before.effort, 1.0 if more else -1.0, rules.effort_alpha)
+    after = replace(before, effort=effort, presence=_toward(before.presence, float(helped), rules.alpha))
+    if helped:
+        after = replace(after, contributed=before.contributed + 1, last_contributed=window)
+    return replace(after, audits=before.audits + 1) if seen.audited else after
+
+
+def _toward(average: float, newest: float, alpha: float) -> float:
+    return (1.0 - alpha) * average + alpha * newest
+
+
+def _rated(states: Mapping[str, TrainState], seen: Sequence[WindowSeen], window: int) -> dict[str, tuple[float, float]]:
+    """(mu, sigma) of everybody who was scored, from the ranks of this window. One alone has no rank."""
+    ranked = [
+        (one.hotkey, one.score.unassigned if math.isfinite(one.score.unassigned) else -math.inf)
+        for one in sorted(seen, key=lambda one: one.hotkey)
+        if one.score is not None and one.outcome is Outcome.ACCEPT and window >= states[one.hotkey].cooldown_until
+    ]
+    if len(ranked) < 2:
+        return {}
+    model = PlackettLuce(mu=MU, sigma=SIGMA)
+    teams = [[model.create_rating([states[hotkey].mu, states[hotkey].sigma])] for hotkey, _ in ranked]
+    order = sorted({value for _, value in ranked}, reverse=True)
+    rated = model.rate(teams, ranks=[order.index(value) for _, value in ranked])
+    return {hotkey: (team[0].mu, team[0].sigma) for (hotkey, _), team in zip(ranked, rated, strict=True)}

@@ -1,0 +1,99 @@
+"""Steady work on one's own data is paid; copies, absence, luck and cheating are not."""
+
+import math
+import random
+
+import pytest
+
+from protocol.training.ratings import LossScore, RatingRules, TrainState, WindowSeen, fold_window, weights
+from protocol.verdicts import Outcome
+
+RULES = RatingRules()
+
+
+def worked(
+    hotkey: str, rng: random.Random, skill: float = 0.02, own: float = 0.015, noise: float = 0.004
+) -> WindowSeen:
+    unassigned = skill + rng.gauss(0, noise)
+    return WindowSeen(hotkey, Outcome.ACCEPT, LossScore(unassigned + own + rng.gauss(0, noise), unassigned))
+
+
+def run(windows: int, window_of, states=None, first: int = 0) -> dict[str, TrainState]:
+    states = dict(states or {})
+    for window in range(first, first + windows):
+        states = fold_window(states, window_of(window), window)
+    return states
+
+
+def test_equal_work_is_paid_about_equally() -> None:
+    rng = random.Random(1)
+    states = run(60, lambda _: [worked(name, rng) for name in "abcd"])
+    shares = weights(states, 60)
+    assert math.fsum(shares.values()) == pytest.approx(1.0)
+    assert all(0.1 < share < 0.45 for share in shares.values()) and len(shares) == 4
+
+
+def test_better_work_is_paid_more() -> None:
+    rng = random.Random(2)
+    states = run(40, lambda _: [worked("good", rng, 0.024), worked("fair", rng), worked("poor", rng, 0.016)])
+    shares = weights(states, 40)
+    assert shares["good"] > shares.get("fair", 0.0) > shares.get("poor", 0.0)
+
+
+def test_work_on_other_data_than_assigned_is_worth_little() -> None:
+    rng = random.Random(3)
+    states = run(60, lambda _: [worked("a", rng), worked("b", rng), worked("lazy", rng, own=0.0)])
+    assert states["lazy"].effort < 0.45 and states["a"].effort > 0.9
+    assert weights(states, 60).get("lazy", 0.0) < 0.5 * weights(states, 60)["a"]
+
+
+def test_what_does_not_help_is_not_paid_and_does_not_enter() -> None:
+    for score in (LossScore(0.01, 0.0), LossScore(-0.01, 0.01), LossScore(math.nan, 0.1), LossScore(math.inf, 0.1)):
+        assert not score.helps
+    rng = random.Random(4)
+    bad = WindowSeen("bad", Outcome.ACCEPT, LossScore(-0.3, -0.2))
+    states = run(30, lambda _: [worked("a", rng), bad])
+    assert states["bad"].value == 0.0 and weights(states, 30) == {"a": 1.0}
+
+
+def test_a_reject_takes_everything_and_the_pause_doubles() -> None:
+    rng = random.Random(5)
+    states = run(20, lambda _: [worked("a", rng), worked("b", rng)])
+    assert states["b"].value > 0
+    states = fold_window(states, [worked("a", rng), WindowSeen("b", Outcome.REJECT)], 20)
+    assert states["b"].value == 0.0 and states["b"].cooldown_until == 29
+    states = run(8, lambda _: [worked("a", rng), worked("b", rng)], states, 21)
+    assert "b" not in weights(states, 28)
+    states = fold_window(states, [WindowSeen("b", Outcome.REJECT)], 29)
+    assert states["b"].cooldown_until == 29 + 1 + 16
+
+
+def test_absence_and_what_could_not_be_checked_never_gain() -> None:
+    rng = random.Random(6)
+    states = run(20, lambda _: [worked("a", rng), worked("b", rng)])
+    left = states["b"].value
+    for window in range(20, 40):
+        states = fold_window(states, [worked("a", rng)], window, silent=["b"])
+        assert states["b"].value < left
+        left = states["b"].value
+    before = states["b"]
+    states = fold_window(states, [WindowSeen("b", Outcome.INCONCLUSIVE)], 40)
+    assert (states["b"].value, states["b"].mu) == (before.value, before.mu)
+
+
+def test_audits_are_counted_and_windows_fold_once() -> None:
+    seen = WindowSeen("a", Outcome.ACCEPT, LossScore(0.02, 0.01), audited=True)
+    states = fold_window({}, [seen], 3)
+    assert states["a"].audits == 1 and states["a"].contributed == 1 and states["a"].last_contributed == 3
+    assert (states["a"].mu, states["a"].sigma) == (25.0, 25.0 / 3.0)  # nobody to be compared with
+    with pytest.raises(ValueError, match="folded before"):
+        fold_window(states, [seen], 3)
+    with pytest.raises(ValueError, match="once in a window"):
+        fold_window({}, [seen, seen], 3)
+
+
+def test_only_the_best_are_paid() -> None:
+    states = {str(n): TrainState(str(n), mu=30.0 + n, sigma=1.0, effort=1.0, presence=1.0) for n in range(5)}
+    shares = weights(states, 10, RatingRules(paid=2))
+    assert set(shares) == {"4", "3"} and shares["4"] > shares["3"]
+    assert weights({}, 0) == {}
