@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from neurons import models
 from neurons.output import console, print_json
-from protocol.model_root import TENSOR, ModelCommitment, inclusion_proof
+from protocol.model_root import COMMITMENT_PREFIX, TENSOR, ModelCommitment, inclusion_proof
 from template.chain import Chain
+from template.commitments import replaced
 from template.errors import TemplateError
 from template.keys import Hotkey
 
@@ -90,9 +91,10 @@ async def commit_model(chain: Chain, netuid: int, hotkey: Hotkey, prepared: Prep
             remedy="name the owner's keys with --wallet and --hotkey; nobody reads a commitment of another hotkey",
         )
     text = ModelCommitment(prepared.identity.root, prepared.identity.dtype).encode()
-    if await chain.commitment(netuid, owner) == text:
+    held = await chain.commitment(netuid, owner)
+    if held is not None and text in held.texts:
         return False
-    await chain.commit(netuid, hotkey, text)
+    await chain.commit(netuid, hotkey, *replaced(held, COMMITMENT_PREFIX, text))
     return True
 
 

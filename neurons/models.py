@@ -19,7 +19,7 @@ from neurons.runtime import ChainWatch
 from protocol.challenges import ModelIdentity
 from protocol.errors import MalformedMessage
 from protocol.metagraph import Metagraph
-from protocol.model_root import ModelCommitment, is_model_commitment
+from protocol.model_root import COMMITMENT_PREFIX, ModelCommitment
 from template.chain import Chain
 from template.errors import TemplateError
 from template.settings import NeuronSettings, ServiceSettings
@@ -64,8 +64,9 @@ def load(settings: ServiceSettings) -> LoadedModel:
 async def committed_model(chain: Chain, netuid: int, owner_hotkey: str) -> ModelCommitment | None:
     """What the subnet's owner committed; None when that is nothing about a model. Raises ChainError, and TemplateError
     when it is about a model in a form this release does not know."""
-    text = await chain.commitment(netuid, owner_hotkey) if owner_hotkey else None
-    if text is None or not is_model_commitment(text):
+    held = await chain.commitment(netuid, owner_hotkey) if owner_hotkey else None
+    text = held.find(COMMITMENT_PREFIX) if held else None
+    if text is None:
         return None
     try:
         return ModelCommitment.parse(text)

@@ -32,7 +32,7 @@ TENSOR = "tensor/"  # before a tensor's name, so that none can take the name of 
 MAX_LEAVES = 2**20  # a model of a trillion parameters has some ten thousand tensors
 MAX_NAME = 512  # characters
 MAX_RANK = 16  # dimensions of a tensor
-COMMITMENT_PREFIX = "touchstone-model/"
+COMMITMENT_PREFIX = "touchstone-model/"  # of every version
 COMMITMENT_VERSION = 1
 COMMITMENT_BYTES = 128  # the largest Raw field of the Commitments pallet; ours takes 92 at most
 
@@ -155,12 +155,6 @@ class ModelCommitment:
                 f"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:<64 hex digits>:<dtype>"
             )
         return ModelCommitment(found[1], cast(DType, found[2]))
-
-
-def is_model_commitment(text: str) -> bool:
-    """Whether a committed text means to be about the model, in whatever version: the chain keeps one text per hotkey,
-    and an owner may use it for something else."""
-    return text.startswith(COMMITMENT_PREFIX)
 
 
 def _is_hash(value: object) -> bool:

@@ -5,7 +5,7 @@
         graph = await chain.metagraph(2)                   # protocol.metagraph.Metagraph
         await chain.serve_axon(2, hotkey, "203.0.113.7", 8091)         # only when it differs from what the chain holds
         outcome = await chain.set_weights(2, hotkey, {"5F...": 0.7})   # by hotkey; read back afterwards
-        await chain.commit(2, hotkey, "text")              # public, one per hotkey; commitment(2, "5F...") reads it
+        await chain.commit(2, hotkey, "text")              # public; commitment(2, "5F...") reads it
 
 Every call has a time limit and raises a ChainError of this module. The SDK's connection is dropped after any
 transport failure or time-out and opened anew by the next call: a connection that outlives a chain restart keeps
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,6 +32,7 @@ from bittensor.result import ChainError as SdkChainError
 from bittensor.settings import NETWORKS, RAO_PER_TAO, resolve_endpoint
 
 from protocol.metagraph import HTTP, Metagraph, Neuron
+from template.commitments import Committed, from_record, to_fields
 from template.errors import TemplateError
 from template.keys import Hotkey
 
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MECHANISM_STRIDE = 4096  # storage index of mechanism m on netuid: m * 4096 + netuid (chain constant)
 U16 = 65535
-MAX_COMMITMENT = 128  # bytes in one Raw field of the Commitments pallet (chain constant)
-_RAW_HEX = re.compile(rf"0x(?:[0-9a-f]{{2}}){{1,{MAX_COMMITMENT}}}")  # how the SDK gives a Raw field
 _POOL_RETRIES = 2  # resubmissions after a transient refusal of the pool, such as a nonce race
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _PALLET = "SubtensorModule"
@@ -300,12 +298,20 @@ class Chain:
             )
         return uid
 
-    async def commitment(self, netuid: int, hotkey: str) -> str | None:
-        """The text that a hotkey committed, or None when it committed none.
+    async def commitment(self, netuid: int, hotkey: str) -> Committed | None:
+        """What a hotkey committed, or None when that is no texts (template/commitments.py)."""
+        return from_record(await self.query("CommitmentOf", netuid, hotkey, pallet="Commitments"))
 
-        Anything else than one Raw field of printable ASCII is not a text, whoever wrote it, and so None.
-        """
-        return _committed_text(await self.query("CommitmentOf", netuid, hotkey, pallet="Commitments"))
+    async def commitments(self, netuid: int, block: int | None = None) -> dict[str, Committed]:
+        """What everybody had committed as of `block` (None: now), by hotkey; who left the subnet is among them."""
+
+        async def read(client: bt.Client) -> Any:
+            view = await client.at(block)
+            return await view.query_map(bt.storage.Commitments.CommitmentOf, [netuid])
+
+        entries = await self._run("commitments", read)
+        found = {str(hotkey): from_record(record) for hotkey, record in entries}
+        return {hotkey: committed for hotkey, committed in found.items() if committed is not None}
 
     # What a neuron writes, with its hotkey
 
@@ -321,23 +327,21 @@ class Chain:
         await self.execute("serve_axon", args, hotkey.keypair)
         return True
 
-    async def commit(self, netuid: int, hotkey: Hotkey, text: str) -> Receipt:
-        """Commit a text of at most 128 printable ASCII characters in place of what the hotkey committed before.
+    async def commit(self, netuid: int, hotkey: Hotkey, *texts: str) -> Receipt:
+        """Commit texts (template/commitments.py) in place of what the hotkey committed before.
 
-        Free of fees. Raises ValueError for another text; ChainRefused when the hotkey has no uid on the subnet, when
-        its space of this epoch is used up, or when the chain holds something else afterwards.
+        Free of fees. Raises ValueError for texts that do not fit; ChainRefused when the hotkey has no uid on the
+        subnet, when its space of this epoch is used up, or when the chain holds something else afterwards.
         """
-        if not _is_plain(text):
-            raise ValueError(f"a commitment is 1 to {MAX_COMMITMENT} printable ASCII characters")
-        info = {"fields": [{f"Raw{len(text)}": text.encode("ascii")}]}
+        info = {"fields": to_fields(texts)}
 
         async def submit(client: bt.Client) -> Any:
             return await client.submit_call(bt.calls.Commitments.set_commitment(netuid, info), hotkey.keypair)
 
         receipt = self._receipt("commit", await self._run("commit", submit, max(self.timeout, 60.0)))
         held = await self.commitment(netuid, hotkey.ss58)
-        if held != text:
-            raise ChainRefused(f"the chain took the commitment and holds {held!r}", remedy="read it again, then repeat")
+        if held is None or held.texts != texts:
+            raise ChainRefused(f"the chain took the commitment and holds {held}", remedy="read it again, then repeat")
         return receipt
 
     async def weights_due(self, netuid: int, hotkey: str, *, mechanism: int = 0) -> WeightsDue:
@@ -464,26 +468,6 @@ def _sudo_error(events: list[Any]) -> str:
         if isinstance(result, dict) and "Err" in result:
             return str(result["Err"])
     return ""
-
-
-def _committed_text(record: Any) -> str | None:
-    """The text in a decoded `CommitmentOf` entry. Every neuron may have written it, so nothing is taken on trust."""
-    info = record.get("info") if isinstance(record, dict) else None
-    fields = info.get("fields") if isinstance(info, dict) else None
-    if not isinstance(fields, list | tuple) or len(fields) != 1:
-        return None
-    if not isinstance(fields[0], dict) or len(fields[0]) != 1:
-        return None
-    ((kind, content),) = fields[0].items()
-    if not isinstance(content, str) or not _RAW_HEX.fullmatch(content):
-        return None
-    raw = bytes.fromhex(content[2:])
-    text = raw.decode("latin-1")  # never fails; what is not ASCII is refused next
-    return text if kind == f"Raw{len(raw)}" and _is_plain(text) else None
-
-
-def _is_plain(text: str) -> bool:
-    return 0 < len(text) <= MAX_COMMITMENT and text.isascii() and text.isprintable()
 
 
 def _compare(asked: dict[int, float], held: dict[int, float]) -> WeightsOutcome:

@@ -20,6 +20,7 @@ from template.chain import (
     Taken,
     is_local_network,
 )
+from template.commitments import replaced
 from template.keys import Hotkey
 from template.operations import Operator
 
@@ -95,21 +96,44 @@ async def test_what_is_missing_is_said_with_the_command_that_helps(localnet: Loc
             await chain.require_registered(1, MINER.ss58, "w", "h")
 
 
-async def test_a_text_is_committed_replaced_and_read_back(localnet: Localnet) -> None:
+async def test_texts_are_committed_replaced_and_read_back(localnet: Localnet) -> None:
     async with Chain(localnet.url) as chain:
         netuid = await subnet(chain)
         assert await chain.commitment(netuid, MINER.ss58) is None
-        for text in ("a", "0x6162", "x" * 128, "touchstone-model/1:..."):
-            await chain.commit(netuid, MINER, text)
-            assert await chain.commitment(netuid, MINER.ss58) == text
+        last = ("touchstone-model/1:...", "touchstone-store/1:" + "y" * 493)
+        for texts in (("a",), ("0x6162",), ("x" * 128,), ("x" * 129,), ("a", "b", "c"), last):
+            await chain.commit(netuid, MINER, *texts)
+            held = await chain.commitment(netuid, MINER.ss58)
+            assert held is not None and held.texts == texts
         assert await chain.commitment(netuid, VALIDATOR.ss58) is None
-        for text in ("", "x" * 129, "caf\u00e9", "two\nlines"):
-            with pytest.raises(ValueError, match="128 printable ASCII"):
-                await chain.commit(netuid, MINER, text)
+        for wrong in ((), ("",), ("x" * 513,), ("caf\u00e9",), ("two\nlines",), ("a", ""), ("a",) * 4):
+            with pytest.raises(ValueError, match="512 printable ASCII"):
+                await chain.commit(netuid, MINER, *wrong)
         with pytest.raises(ChainRefused) as refused:
             await chain.commit(netuid, Hotkey.from_uri("//stranger"), "a")
         assert refused.value.name == "AccountNotAllowedCommit"
-        assert await chain.commitment(netuid, MINER.ss58) == "touchstone-model/1:..."
+        held = await chain.commitment(netuid, MINER.ss58)
+        assert held is not None and held.texts == last and held.find("touchstone-store/") == last[1]
+        assert replaced(held, "touchstone-model/", "touchstone-model/2:") == (last[1], "touchstone-model/2:")
+        assert replaced(None, "a", "ab") == ("ab",)
+
+
+async def test_everybodys_commitments_are_read_as_of_a_block(localnet: Localnet) -> None:
+    async with Chain(localnet.url) as chain:
+        netuid = await subnet(chain)
+        await chain.commit(netuid, MINER, "first")
+        first = await chain.block()
+        await chain.commit(netuid, MINER, "second", "and more")
+        await chain.commit(netuid, VALIDATOR, "mine")
+        now = await chain.commitments(netuid)
+        assert {hotkey: held.texts for hotkey, held in now.items()} == {
+            MINER.ss58: ("second", "and more"),
+            VALIDATOR.ss58: ("mine",),
+        }
+        then = await chain.commitments(netuid, first)
+        assert {hotkey: held.texts for hotkey, held in then.items()} == {MINER.ss58: ("first",)}
+        assert then[MINER.ss58].block <= first < now[MINER.ss58].block
+        assert await chain.commitments(77) == {}
 
 
 @pytest.mark.parametrize(
@@ -121,8 +145,10 @@ async def test_a_text_is_committed_replaced_and_read_back(localnet: Localnet) ->
         [("Raw2", b"\xff\xfe")],
         [("Raw6", b"caf\xc3\xa9\x00")],
         [("Raw3", b"a\nb")],
-        [("BigRaw", b"x" * 512)],
-        [("Raw1", b"a"), ("Raw1", b"b")],
+        [("BigRaw", b"caf\xc3\xa9")],
+        [("BigRaw", b"a\nb")],
+        [("Raw1", b"a"), ("Raw0", b"")],
+        [("Raw1", b"a")] * 4,
         [("Sha256", b"\x01" * 32)],
         [("Raw1", b"a"), "ResetBondsFlag"],
     ],
