@@ -1,12 +1,17 @@
 """Mechanism 1, collaborative training: the rules of a window, each a pure function with vectors.
 
+    recipe         what the owner fixes: model, data, clock, optimizer
     windows        when: the window and phase of a block
     assignment     on what: each miner's data, from the block hash
     payload        what is sent: the compressed contribution and its bytes
+    buffers        what is kept: the error buffer, and how an audit takes it apart
     statement      what is promised before it is sent: the commitment on chain
     trace          how the work can be taken up again: state digests, their root, and the bisection of a dispute
     copies         whose it is: contributions that are somebody else's
-    aggregation    what becomes of it: norm bounds, the clipped mean, the next model
+    ratings        what it is worth: loss scores, ratings, weights
+    votes          what is taken: the stake behind each contribution, and behind the next model
+    aggregation    what becomes of it: the clipped mean, the next model
+    records        what happened: the history that anybody can replay
 
 One window: `assign` gives everybody data that nobody chose; miners `train` from the shared model and compress what
 they learned; they `commit` to it on chain, and only when that has closed `reveal` it; validators `score` and audit;

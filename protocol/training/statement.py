@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -22,6 +22,7 @@ from protocol.errors import MalformedMessage
 from protocol.generation import Hex32, canonical_json
 from protocol.synapse import Message
 
+M = TypeVar("M", bound=Message)
 MAX_BYTES = 4096  # of a statement
 COMMITMENT_PREFIX = "touchstone-train/"
 COMMITMENT_VERSION = 1
@@ -57,16 +58,21 @@ class Statement(Message):
     @staticmethod
     def parse(data: bytes) -> Statement:
         """Inverse of `encode`. Raises MalformedMessage for anything else."""
-        if len(data) > MAX_BYTES:
-            raise MalformedMessage(f"a statement has at most {MAX_BYTES} bytes")
-        try:
-            found = Statement.model_validate_json(data)
-        except ValidationError as error:
-            fields = ", ".join(".".join(map(str, problem["loc"])) or "form" for problem in error.errors())
-            raise MalformedMessage(f"not a statement: {fields}") from None
-        if found.encode() != data:
-            raise MalformedMessage("the statement is not in its canonical form")
-        return found
+        return parse_canonical(Statement, data, MAX_BYTES)
+
+
+def parse_canonical(kind: type[M], data: bytes, most: int) -> M:
+    """A message from its canonical JSON, at most `most` bytes. Raises MalformedMessage for anything else."""
+    if len(data) > most:
+        raise MalformedMessage(f"a {kind.__name__} has at most {most} bytes")
+    try:
+        found = kind.model_validate_json(data)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, problem["loc"])) or "form" for problem in error.errors())
+        raise MalformedMessage(f"not a {kind.__name__}: {fields}") from None
+    if canonical_json(found) != data:
+        raise MalformedMessage(f"the {kind.__name__} is not in its canonical form")
+    return found
 
 
 @dataclass(frozen=True)
