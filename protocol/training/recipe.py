@@ -11,19 +11,26 @@ in a line and falls in a line, and powers are products.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from protocol.errors import MalformedMessage
 from protocol.generation import Hex32, canonical_json
 from protocol.synapse import Message
 from protocol.training.assignment import Plan
-from protocol.training.statement import Profile
+from protocol.training.statement import Cid, Profile, parse_canonical
 from protocol.training.windows import Schedule
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=2**31)]
+Size = Annotated[int, Field(ge=1, le=2**24)]
+
+MAX_BYTES = 65536
+COMMITMENT_PREFIX = "touchstone-recipe/"
+COMMITMENT_VERSION = 1
 
 
 class Inner(Message):
@@ -82,12 +89,36 @@ class Tasks(Message):
         return Plan(**self.model_dump())
 
 
+class Architecture(Message):
+    """A Llama: rotary positions, RMS norms, SwiGLU, tied embeddings. The names are those of transformers."""
+
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Annotated[int, Field(ge=1, le=1024)]
+    num_attention_heads: Annotated[int, Field(ge=1, le=1024)]
+    num_key_value_heads: Annotated[int, Field(ge=1, le=1024)]
+    max_position_embeddings: Size
+    rope_theta: Positive = 10_000.0
+    rms_norm_eps: Positive = 1e-5
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Architecture:
+        heads = self.num_attention_heads
+        if self.hidden_size % (2 * heads) or heads % self.num_key_value_heads:
+            raise ValueError("heads divide the hidden size into even parts, and key-value heads divide the heads")
+        return self
+
+
 class Recipe(Message):
-    """`model`: root of the model that window 0 starts from. `dataset`: its id."""
+    """`model`: root of the model that window 0 starts from; `model_file`: the checkpoint that holds it. `dataset`: the
+    artifact of its manifest."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
+    architecture: Architecture
     model: Hex32
-    dataset: Hex32
+    model_file: Cid
+    dataset: Cid
     clock: Clock
     tasks: Tasks = Tasks()
     inner: Inner = Inner()
@@ -99,4 +130,25 @@ class Recipe(Message):
     @property
     def id(self) -> str:
         """64 hex digits."""
-        return hashlib.sha256(b"touchstone/training/recipe/v1\x00" + canonical_json(self)).hexdigest()
+        return hashlib.sha256(b"touchstone/training/recipe/v1\x00" + self.encode()).hexdigest()
+
+    def encode(self) -> bytes:
+        return canonical_json(self)
+
+    @staticmethod
+    def parse(data: bytes) -> Recipe:
+        """Inverse of `encode`. Raises MalformedMessage for anything else."""
+        return parse_canonical(Recipe, data, MAX_BYTES)
+
+
+def recipe_commitment(cid: str) -> str:
+    """What the owner commits on chain: the artifact of the recipe."""
+    return f"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:{cid}"
+
+
+def parse_recipe_commitment(text: str) -> str:
+    """The CID. Raises MalformedMessage for anything that `recipe_commitment` does not give."""
+    prefix = f"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:"
+    if not text.startswith(prefix) or not re.fullmatch(r"b[a-z2-7]{58}", text[len(prefix) :]):
+        raise MalformedMessage(f"not a recipe's commitment of version {COMMITMENT_VERSION}")
+    return text[len(prefix) :]

@@ -3,9 +3,22 @@
 import pytest
 from pydantic import ValidationError
 
-from protocol.training.recipe import Clock, Inner, Recipe
+from protocol.errors import MalformedMessage
+from protocol.training.recipe import (
+    Architecture,
+    Clock,
+    Inner,
+    Recipe,
+    parse_recipe_commitment,
+    recipe_commitment,
+)
 
-RECIPE = Recipe(model="ab" * 32, dataset="cd" * 32, clock=Clock(start=100))
+CID = "b" + "a" * 58
+TINY = Architecture(
+    vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=64,
+)  # fmt: skip
+RECIPE = Recipe(architecture=TINY, model="ab" * 32, model_file=CID, dataset=CID, clock=Clock(start=100))
 
 
 def test_the_rate_rises_and_falls_in_lines() -> None:
@@ -23,13 +36,15 @@ def test_the_corrections_are_powers() -> None:
 
 def test_every_choice_changes_the_id() -> None:
     changes = [
-        {"model": "00" * 32}, {"dataset": "00" * 32}, {"clock": Clock(start=101)}, {"outer_rate": 0.9}, {"kept": 0.9},
+        {"model": "00" * 32}, {"dataset": "b" + "c" * 58}, {"model_file": "b" + "c" * 58},
+        {"architecture": TINY.model_copy(update={"rope_theta": 5.0})}, {"clock": Clock(start=101)},
+        {"outer_rate": 0.9}, {"kept": 0.9},
         {"profile": "exact"}, {"trace_every": 5}, {"inner": Inner(peak=2e-3)},
         {"tasks": RECIPE.tasks.model_copy(update={"steps": 31})},
     ]  # fmt: skip
     ids = {RECIPE.id, *(RECIPE.model_copy(update=change).id for change in changes)}
     assert len(ids) == len(changes) + 1
-    assert Recipe.model_validate_json(RECIPE.model_dump_json()).id == RECIPE.id
+    assert Recipe.parse(RECIPE.encode()) == RECIPE
 
 
 @pytest.mark.parametrize(
@@ -38,3 +53,25 @@ def test_every_choice_changes_the_id() -> None:
 def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Recipe(**{**RECIPE.model_dump(), **wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_attention_heads": 3},
+        {"num_key_value_heads": 3},
+        {"hidden_size": 0},
+        {"hidden_size": 36, "vocab_size": 2**25},
+    ],
+)
+def test_architectures_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        Architecture(**{**TINY.model_dump(), **wrong})
+
+
+def test_the_owners_word_on_chain() -> None:
+    text = recipe_commitment(CID)
+    assert parse_recipe_commitment(text) == CID and len(text) <= 128
+    for bad in ("", text + "\n", text[:-1], text.replace("/1:", "/2:")):
+        with pytest.raises(MalformedMessage):
+            parse_recipe_commitment(bad)

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from protocol.training.buffers import LIMIT, claimed_change, distance, same
 from protocol.training.recipe import Clock, Inner, Recipe, Tasks
+from template.training.checkpoint import build
 from template.training.inner import Trainer
 from template.training.layout import Layout, OtherShape
 from template.training.windows import Progress, replay, train_window
+from tests.support.training import TINY, VOCABULARY, genesis
 
-VOCABULARY, STEPS = 64, 6
+STEPS = 6
+CID = "b" + "a" * 58
 
 
 def recipe(profile: str = "tolerant", **inner: float) -> Recipe:
     return Recipe(
-        model="ab" * 32, dataset="cd" * 32, clock=Clock(start=0), tasks=Tasks(steps=STEPS, batch=4, length=16),
-        inner=Inner(peak=1e-2, warmup=2, **inner), profile=profile, trace_every=4,
+        architecture=TINY, model="ab" * 32, model_file=CID, dataset=CID, clock=Clock(start=0),
+        tasks=Tasks(steps=STEPS, batch=4, length=16), inner=Inner(peak=1e-2, warmup=2, **inner), profile=profile,
+        trace_every=4,
     )  # fmt: skip
 
 
-def module(seed: int = 0) -> LlamaForCausalLM:
+def module(seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=None, eos_token_id=0,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
-
-
-def start() -> np.ndarray:
-    whole = module()
-    return Layout.of(whole).vector(dict(whole.named_parameters())).numpy()
+    return build(TINY)
 
 
 def trainer(profile: str = "tolerant") -> Trainer:
@@ -51,7 +47,7 @@ def data(seed: int = 0):
     return batch
 
 
-BASE = start()
+BASE = genesis()[1]
 NOTHING = np.zeros_like(BASE)
 
 

@@ -1,0 +1,33 @@
+"""A tiny model to train, and data that has something to learn."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from protocol.training.payload import Floats
+from protocol.training.recipe import Architecture
+from template.training.checkpoint import build
+from template.training.layout import Layout
+
+VOCABULARY = 64
+TINY = Architecture(
+    vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=64,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _made() -> tuple[Layout, bytes]:
+    torch.manual_seed(0)
+    module = build(TINY)
+    layout = Layout.of(module)
+    return layout, layout.vector(dict(module.named_parameters())).numpy().tobytes()
+
+
+def genesis() -> tuple[Layout, Floats]:
+    """The layout of the tiny model and float32 [size] to start from; the vector is the caller's own."""
+    layout, data = _made()
+    return layout, np.frombuffer(data, np.float32).copy()
