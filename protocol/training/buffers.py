@@ -7,15 +7,14 @@
     same(before, after, contribution, replayed, kept)          whether a replay gives the same bits, for "exact"
     follows(statement, earlier)                                whether a window starts with a buffer it may start with
 
-All vectors are float32 [size]; arithmetic is elementwise in float64, rounded to float32. A miner commits to the digests
-of both buffers in its statement. An audit asks for the two buffers, which with the payload give the change that the
+All vectors are float32 [size]; arithmetic is elementwise in float64, rounded to float32. A miner commits to both
+buffers in its statement. An audit asks for them, which with the payload give the change that the
 miner says its training made, and repeats the training.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from blake3 import blake3
 
 from protocol.training.payload import Contribution, Floats, compress
 from protocol.training.statement import Statement
@@ -63,19 +62,9 @@ def same(before: Floats, after: Floats, contribution: Contribution, replayed: Fl
     return remainder(total, contribution).tobytes() == after.tobytes()
 
 
-def buffer_digest(buffer: Floats) -> str:
-    """64 hex digits: BLAKE3 over the bytes, little-endian."""
-    return blake3(buffer.astype("<f4", copy=False).tobytes()).hexdigest()
-
-
-def empty_digest(size: int) -> str:
-    """Of the buffer that a miner's first window starts with."""
-    return buffer_digest(np.zeros(size, dtype=np.float32))
-
-
-def follows(statement: Statement, earlier: Statement | None, size: int) -> bool:
-    """Whether the window starts with what the miner's last accepted one left, or with nothing: a buffer from elsewhere
+def follows(statement: Statement, earlier: Statement | None) -> bool:
+    """Whether the window starts with nothing, or with what the miner's last accepted one left: a buffer from elsewhere
     would be a contribution that nobody trained."""
-    if statement.before == empty_digest(size):
+    if statement.before is None:
         return True
     return earlier is not None and earlier.window < statement.window and statement.before == earlier.after

@@ -1,6 +1,6 @@
 """What a miner promises before it shows anything: one statement a window, named on chain by its hash.
 
-    statement = Statement(window=7, miner="5F...", base=root, payload=cid, trace=root, states=17, buffer=digest, ...)
+    statement = Statement(window=7, miner="5F...", base=root, payload=cid, trace=root, after=cid, ...)
     statement.encode() / parse(data)                   canonical JSON; parse raises MalformedMessage
     TrainCommitment(window, cid).encode()              the text on chain; `parse` takes exactly what `encode` gives
 
@@ -37,9 +37,9 @@ _COMMITMENT = re.compile(rf"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:(0|[1-9][0-9
 class Statement(Message):
     """One miner's window. Hashes are 64 hex digits.
 
-    `base`: root of the model that training started from. `payload`: the encoded contribution. `trace`, `states`: root
-    and number of the state digests, see `trace`. `before`, `after`: BLAKE3 of the error buffer (float32, little-endian)
-    as the window found it and as it left it. An audit opens the first; the second is the next window's `before`.
+    `base`: root of the model that training started from. `payload`: artifact of the encoded contribution. `trace`,
+    `states`: root and number of the state digests, see `trace`. `before`, `after`: artifacts of the error buffer
+    (float32, little-endian) as the window found it, None when it was empty, and as it left it; an audit opens them.
     """
 
     window: int = Field(ge=0, lt=10**10)
@@ -49,8 +49,8 @@ class Statement(Message):
     profile: Profile
     trace: Hex32
     states: int = Field(ge=1, le=2**20)
-    before: Hex32
-    after: Hex32
+    before: Cid | None
+    after: Cid
 
     def encode(self) -> bytes:
         return canonical_json(self)

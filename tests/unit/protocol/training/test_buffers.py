@@ -6,10 +6,8 @@ import pytest
 from protocol.training.buffers import (
     LIMIT,
     accumulate,
-    buffer_digest,
     claimed_change,
     distance,
-    empty_digest,
     follows,
     remainder,
     same,
@@ -64,7 +62,7 @@ def test_numbers_that_are_none_are_infinitely_far() -> None:
         claimed_change(change[:-1], change, compress(change), KEPT)
 
 
-def statement(number: int, before: str, after: str) -> Statement:
+def statement(number: int, before: str | None, after: str) -> Statement:
     return Statement(
         window=number, miner="5F", base="ab" * 32, payload=CID, profile="tolerant", trace="cd" * 32, states=2,
         before=before, after=after,
@@ -72,11 +70,11 @@ def statement(number: int, before: str, after: str) -> Statement:
 
 
 def test_a_window_starts_with_nothing_or_with_what_the_last_one_left() -> None:
-    empty, left, other = empty_digest(SIZE), buffer_digest(vector(1)), buffer_digest(vector(2))
-    first = statement(3, empty, left)
-    assert follows(first, None, SIZE)
-    assert follows(statement(4, left, other), first, SIZE) and follows(statement(9, left, other), first, SIZE)
-    assert follows(statement(4, empty, other), first, SIZE)
-    assert not follows(statement(4, other, left), first, SIZE)
-    assert not follows(statement(4, left, other), None, SIZE)
-    assert not follows(statement(3, left, other), first, SIZE)
+    left, other = "b" + "c" * 58, "b" + "d" * 58
+    first = statement(3, None, left)
+    assert follows(first, None)
+    assert follows(statement(4, left, other), first) and follows(statement(9, left, other), first)
+    assert follows(statement(4, None, other), first)
+    assert not follows(statement(4, other, left), first)
+    assert not follows(statement(4, left, other), None)
+    assert not follows(statement(3, left, other), first)

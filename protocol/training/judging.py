@@ -1,0 +1,135 @@
+"""Verdicts on contributions: accept, reject or inconclusive, with the reason and its numbers.
+
+    Due(window, base, size, recipe, earlier)           what a validator knows before it looks
+    check(due, miner, statement, payload)              form: (contribution, verdict); one of the two is None
+    judge_replay(due, statement, contribution, opened, replayed, trace)      after an audit
+
+Whoever did not show what it committed to in time, or did not open its buffers to an audit, has no verdict: it is absent
+in this window, which costs presence and no more. A reject says that what was shown is not what the rules give. What a
+validator could not do itself is inconclusive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from protocol.errors import MalformedMessage
+from protocol.training import buffers
+from protocol.training.payload import Contribution, Floats, decode
+from protocol.training.recipe import Recipe
+from protocol.training.statement import Statement
+from protocol.verdicts import Outcome
+
+
+class Reason(str, Enum):
+    """Why. Stable: logs, metrics and other implementations key on them."""
+
+    OK = "ok"  # accept
+    STATEMENT = "statement"  # not a statement of this miner and window, by this recipe
+    STALE = "stale"  # trained from another model than the shared one
+    PAYLOAD = "payload"  # bytes that no contribution has
+    EMPTY = "empty"  # a contribution of nothing
+    BUFFER = "buffer"  # an error buffer from elsewhere
+    COPY = "copy"  # somebody else's contribution
+    REPLAY = "replay"  # training gives something else
+    TRACE = "trace"  # the states of the training are others
+    UNCHECKED = "unchecked"  # inconclusive: the validator could not do its part
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Verdict:
+    outcome: Outcome
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a contribution to this window has to fit. `base`: root of the shared model; `size`: its parameters;
+    `earlier`: the miner's last accepted statement."""
+
+    window: int
+    base: str
+    size: int
+    recipe: Recipe
+    earlier: Statement | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Error buffers that an audit got to see, float32 [size]; their artifacts are those of the statement."""
+
+    before: Floats
+    after: Floats
+
+
+def states_due(recipe: Recipe) -> int:
+    """State digests of a trace: before the first step, after every `trace_every`-th, and after the last."""
+    return 1 + -(-recipe.tasks.steps // recipe.trace_every)
+
+
+def check(due: Due, miner: str, statement: bytes, payload: bytes) -> tuple[Contribution | None, Verdict | None]:
+    """The contribution when everything about its form is right, else the verdict."""
+    try:
+        said = Statement.parse(statement)
+    except MalformedMessage as error:
+        return None, _reject(Reason.STATEMENT, str(error))
+    verdict = check_statement(due, miner, said)
+    if verdict is not None:
+        return None, verdict
+    try:
+        contribution = decode(payload, due.size)
+    except MalformedMessage as error:
+        return None, _reject(Reason.PAYLOAD, str(error))
+    if contribution.norm == 0.0:
+        return None, _reject(Reason.EMPTY, "every entry is zero")
+    return contribution, None
+
+
+def check_statement(due: Due, miner: str, said: Statement) -> Verdict | None:
+    """None when a statement is what this miner may say of this window."""
+    if (said.window, said.miner) != (due.window, miner):
+        return _reject(Reason.STATEMENT, f"it speaks of window {said.window} of {said.miner}")
+    if (said.profile, said.states) != (due.recipe.profile, states_due(due.recipe)):
+        return _reject(Reason.STATEMENT, f"profile {said.profile} with {said.states} states is not the recipe's")
+    if said.base != due.base:
+        return _reject(Reason.STALE, f"it starts from {said.base[:16]}, the shared model is {due.base[:16]}")
+    if not buffers.follows(said, due.earlier):
+        return _reject(Reason.BUFFER, "its error buffer is neither empty nor what its last contribution left")
+    return None
+
+
+def judge_replay(
+    due: Due, said: Statement, contribution: Contribution, opened: Opened, replayed: Floats, trace: str
+) -> Verdict:
+    """The verdict of an audit: `replayed` is the change that the validator's own training made, float32 [size], and
+    `trace` the root of its states.
+
+    Tolerant: the change that payload and buffers claim lies within buffers.LIMIT of it. Exact: payload, buffer and
+    trace are the same to the bit.
+    """
+    kept = due.recipe.kept
+    if said.before is None and opened.before.any():
+        return _reject(Reason.BUFFER, "the buffer that should be empty is not")
+    if not np.isfinite(replayed).all():
+        return Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "the replay itself gave numbers that are none")
+    far = buffers.distance(buffers.claimed_change(opened.before, opened.after, contribution, kept), replayed)
+    told = f"relative distance {far:.2g}"
+    if said.profile == "exact":
+        if not buffers.same(opened.before, opened.after, contribution, replayed, kept):
+            return _reject(Reason.REPLAY, f"not the same bits; {told}")
+        if said.trace != trace:
+            return _reject(Reason.TRACE, "the result is the same and the states on the way are not")
+    elif not far <= buffers.LIMIT:
+        return _reject(Reason.REPLAY, f"{told}, limit {buffers.LIMIT:g}")
+    return Verdict(Outcome.ACCEPT, Reason.OK, told)
+
+
+def _reject(reason: Reason, detail: str) -> Verdict:
+    return Verdict(Outcome.REJECT, reason, detail)
