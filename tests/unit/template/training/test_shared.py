@@ -1,0 +1,66 @@
+"""The shared model: the same step for everybody, kept so that a kill costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocol.training.payload import compress
+from protocol.training.recipe import Clock, Recipe
+from template.errors import StateUnavailable
+from template.training.checkpoint import model_root
+from template.training.shared import KEPT, Shared, SharedStore, advanced
+from tests.support.training import TINY, genesis
+
+LAYOUT, VECTOR = genesis()
+CID = "b" + "a" * 58
+RECIPE = Recipe(
+    architecture=TINY, model=model_root(TINY, LAYOUT, VECTOR), model_file=CID, dataset=CID, clock=Clock(start=0)
+)
+
+
+def contributions(seed: int) -> dict[str, object]:
+    rng = np.random.default_rng(seed)
+    return {name: compress((1e-3 * rng.standard_normal(LAYOUT.size)).astype(np.float32)) for name in "abc"}
+
+
+def test_everybody_takes_the_same_step() -> None:
+    start = Shared(0, VECTOR, RECIPE.model)
+    one = advanced(start, RECIPE, LAYOUT, contributions(1), record=CID)
+    other = advanced(start, RECIPE, LAYOUT, dict(reversed(contributions(1).items())))
+    assert (one.window, one.root, one.record) == (1, other.root, CID)
+    assert one.root == model_root(TINY, LAYOUT, one.vector) != start.root
+    assert one.vector.tobytes() == other.vector.tobytes()
+    nothing = advanced(start, RECIPE, LAYOUT, {})
+    assert (nothing.window, nothing.root) == (1, start.root)
+
+
+def test_the_newest_whole_model_is_found_again(tmp_path: Path) -> None:
+    store = SharedStore(tmp_path / "model", TINY, LAYOUT)
+    assert store.load() is None
+    shared = store.begin(VECTOR)
+    assert shared.root == RECIPE.model
+    for seed in range(4):
+        shared = advanced(shared, RECIPE, LAYOUT, contributions(seed), record=CID)
+        store.save(shared)
+    saved = sorted(store.folder.iterdir())
+    assert len(saved) == KEPT
+    found = store.load()
+    assert found is not None and (found.window, found.root, found.record) == (4, shared.root, CID)
+    assert found.vector.tobytes() == shared.vector.tobytes()
+    (saved[-1] / "model.safetensors").write_bytes(b"cut off")
+    before = store.load()
+    assert before is not None and before.window == 3
+    (saved[0] / "shared.json").write_text('{"window": 3, "root": "00", "record": null}')
+    with pytest.raises(StateUnavailable, match="not the one that was saved"):
+        store.load()
+
+
+def test_a_half_written_model_is_not_looked_at(tmp_path: Path) -> None:
+    store = SharedStore(tmp_path, TINY, LAYOUT)
+    store.begin(VECTOR)
+    (tmp_path / ".new-1").mkdir()
+    found = store.load()
+    assert found is not None and found.window == 0
