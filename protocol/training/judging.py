@@ -2,6 +2,7 @@
 
     Due(window, base, size, recipe, earlier)           what a validator knows before it looks
     check(due, miner, statement, payload)              form: (contribution, verdict); one of the two is None
+    judge_forms(due_of, shown, chunks)                 the same for a window, and copies                -> Forms
     judge_replay(due, statement, contribution, opened, replayed, trace)      after an audit
 
 Whoever did not show what it committed to in time, or did not open its buffers to an audit, has no verdict: it is absent
@@ -11,6 +12,7 @@ validator could not do itself is inconclusive.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from protocol.errors import MalformedMessage
 from protocol.training import buffers
+from protocol.training.copies import Committed, copies
 from protocol.training.payload import Contribution, Floats, decode
 from protocol.training.recipe import Recipe
 from protocol.training.statement import Statement
@@ -67,6 +70,41 @@ class Opened:
 
     before: Floats
     after: Floats
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a miner showed in time of what it had committed to in `block`."""
+
+    statement: bytes
+    payload: bytes
+    block: int
+
+
+@dataclass(frozen=True)
+class Forms:
+    """By hotkey: verdicts of those that are rejected already, and statement and contribution of the others."""
+
+    verdicts: Mapping[str, Verdict]
+    statements: Mapping[str, Statement]
+    contributions: Mapping[str, Contribution]
+
+
+def judge_forms(due_of: Mapping[str, Due], shown: Mapping[str, Shown], chunks: Sequence[int]) -> Forms:
+    """Form and originality of a window's contributions. `chunks`: see copies.compared_chunks."""
+    verdicts: dict[str, Verdict] = {}
+    found: dict[str, Contribution] = {}
+    for hotkey, one in shown.items():
+        contribution, verdict = check(due_of[hotkey], hotkey, one.statement, one.payload)
+        if verdict is not None:
+            verdicts[hotkey] = verdict
+        elif contribution is not None:
+            found[hotkey] = contribution
+    committed = {hotkey: Committed(shown[hotkey].block, contribution) for hotkey, contribution in found.items()}
+    for hotkey, whose in copies(committed, chunks).items():
+        verdicts[hotkey] = _reject(Reason.COPY, f"it keeps the entries that {whose} keeps")
+    own = {hotkey: contribution for hotkey, contribution in found.items() if hotkey not in verdicts}
+    return Forms(verdicts, {hotkey: Statement.parse(shown[hotkey].statement) for hotkey in own}, own)
 
 
 def states_due(recipe: Recipe) -> int:

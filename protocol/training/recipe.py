@@ -89,6 +89,13 @@ class Tasks(Message):
         return Plan(**self.model_dump())
 
 
+class Scored(Message):
+    """Batches that a contribution's effect is measured on."""
+
+    assigned: Count = 2  # of the miner's own
+    unassigned: Count = 2  # of shards it was not given
+
+
 class Architecture(Message):
     """A Llama: rotary positions, RMS norms, SwiGLU, tied embeddings. The names are those of transformers."""
 
@@ -121,6 +128,7 @@ class Recipe(Message):
     dataset: Cid
     clock: Clock
     tasks: Tasks = Tasks()
+    scored: Scored = Scored()
     inner: Inner = Inner()
     outer_rate: Positive = 1.0  # of the update, in the step that everybody takes
     kept: Share = 0.95  # of the error buffer, from one window to the next
