@@ -134,6 +134,7 @@ class Recipe(Message):
     kept: Share = 0.95  # of the error buffer, from one window to the next
     profile: Profile = "tolerant"
     trace_every: Count = 4  # inner steps between two state digests
+    checkpoint_every: Count = 16  # windows between two models that are kept as artifacts
 
     @property
     def id(self) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocol.errors import MalformedMessage
+from protocol.locations import LOCATION_PREFIX
 from protocol.metagraph import Metagraph
 from protocol.training.assignment import window_seed
 from protocol.training.statement import COMMITMENT_PREFIX as TRAIN_PREFIX
@@ -25,8 +26,6 @@ from protocol.training.votes import ROOT_PREFIX, VOTES_PREFIX, RootCommitment, V
 from protocol.training.windows import Phase, Schedule
 from template.chain import Chain
 from template.commitments import Committed
-
-STORE_PREFIX = "touchstone-store/"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class WindowView:
         found = {}
         for hotkey, committed in held.items():
             neuron, text = graph.by_hotkey.get(hotkey), committed.find(TRAIN_PREFIX)
-            location = committed.find(STORE_PREFIX)
+            location = committed.find(LOCATION_PREFIX)
             if neuron is None or text is None or location is None:
                 continue
             try:
@@ -101,8 +100,18 @@ class WindowView:
         behind = [hotkey for hotkey, (_, root) in said.items() if root.encode() == chosen]
         if not behind:
             return None
-        locations = [held[hotkey].find(STORE_PREFIX) for hotkey in behind]
+        locations = [held[hotkey].find(LOCATION_PREFIX) for hotkey in behind]
         return said[behind[0]][1], [location for location in locations if location]
+
+    async def validator_locations(self) -> list[str]:
+        """Where validators keep artifacts, the most stake first: they mirror what entered the model. Raises
+        ChainError."""
+        graph = await self.chain.metagraph(self.netuid)
+        held = await self.chain.commitments(self.netuid)
+        stakes = _voters(graph)
+        order = sorted(stakes, key=lambda hotkey: (-stakes[hotkey], hotkey))
+        found = [held[hotkey].find(LOCATION_PREFIX) for hotkey in order if hotkey in held]
+        return [location for location in found if location]
 
     async def newest_root(self) -> int | None:
         """The last window of which a validator has committed the root; None when there is none. Raises ChainError."""

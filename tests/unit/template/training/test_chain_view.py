@@ -15,7 +15,7 @@ ALICE = Hotkey.from_uri("//Alice")
 FIRST, SECOND = Hotkey.from_uri("//first"), Hotkey.from_uri("//second")
 MINERS = [Hotkey.from_uri(f"//miner{number}") for number in range(3)]
 CID, OTHER = "b" + "a" * 58, "b" + "c" * 58
-STORE = "touchstone-store/1:somewhere"
+STORE = "touchstone-artifacts/1 somewhere"
 
 
 async def subnet(net: Localnet, chain: Chain) -> int:
