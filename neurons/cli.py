@@ -9,6 +9,8 @@ model                          the model root; the owner commits it on chain, ev
 status, doctor, audit          look at the subnet, at this machine, at what the chain paid
 calibrate                      measure honest answers, and draw the judge's thresholds from them
 challenge-bench                every known cheat against the judge: how soon each is found out
+dataset                        make the tokens that models are trained on, and look at them
+artifact                       large files by their hash: put one into a store, get it, read through it
 evidence, verify               what verdicts stand on: list, export, ask another validator, recompute
 up                             the main job: a whole subnet on this machine
 """
@@ -23,6 +25,7 @@ import typer
 
 from localnet.cli import localnet
 from neurons.options import fail, settings_command
+from protocol.artifacts import MAX_BYTES as MAX_ARTIFACT_BYTES
 from protocol.generation import MAX_ANSWER_TOKENS
 from template.settings import EngineServerSettings, GatewaySettings, MinerSettings, ValidatorSettings
 
@@ -385,6 +388,113 @@ def keys_revoke(
     _run(run, wallet, hotkey, data_dir, keys_file, key_id, as_json=as_json)
 
 
+dataset_app = typer.Typer(help="Tokens that models are trained on: make a dataset, look at one.", no_args_is_help=True)
+app.add_typer(dataset_app, name="dataset")
+
+
+@dataset_app.command("build")
+def dataset_build(
+    out: Annotated[Path, typer.Option(help="The dataset's folder; it must not hold anything yet.")],
+    texts: Annotated[list[Path] | None, typer.Argument(help="Text files, JSON lines, or folders of them.")] = None,
+    separator: Annotated[str | None, typer.Option(help="What stands between documents; default: files do.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="The corpus that is shipped instead: small-english.")] = None,
+    hub: Annotated[str | None, typer.Option(help="A data set of a hub instead.")] = None,
+    hub_revision: Annotated[str, typer.Option(help="Its commit, 40 hex digits.")] = "",
+    hub_part: Annotated[str | None, typer.Option(help="Its configuration.")] = None,
+    hub_split: Annotated[str, typer.Option(help="Its split.")] = "train",
+    hub_column: Annotated[str, typer.Option(help="Its column of texts.")] = "text",
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json, or a model's folder; default: the served model's.")
+    ] = None,
+    eos: Annotated[str | None, typer.Option(help="The token that ends a document; default: the folder's own.")] = None,
+    vocab: Annotated[int | None, typer.Option(min=257, max=2**24, help="Train a tokenizer of this size.")] = None,
+    name: Annotated[str | None, typer.Option(help="The dataset's name; default: the folder's.")] = None,
+    shard_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a shard.")] = 2**18,
+    validation: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of documents for validation.")] = 0.02,
+    source: Annotated[list[str] | None, typer.Option(help="Said in the manifest; may be repeated.")] = None,
+    licence: Annotated[list[str] | None, typer.Option(help="Said in the manifest; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a dataset of tokens from texts. The same texts and options make the same dataset."""
+    from neurons.dataset import Shape, Texts, Tokens
+    from neurons.dataset import build as run
+    from template.training.hub import HubTexts
+
+    named = HubTexts(hub, hub_revision, hub_part, hub_split, hub_column) if hub else None
+    shape = Shape(name, shard_tokens, validation, tuple(source or ()), tuple(licence or ()))
+    chosen = Texts(tuple(texts or ()), separator, corpus, named)
+    _run(run, chosen, Tokens(tokenizer, eos, vocab), shape, out=out, as_json=as_json)
+
+
+@dataset_app.command("show")
+def dataset_show(
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Read a dataset, check every shard, and show what it holds."""
+    from neurons.dataset import show as run
+
+    _run(run, folder, as_json=as_json)
+
+
+artifact_app = typer.Typer(help="Large files, addressed by their hash: put, get, verify.", no_args_is_help=True)
+app.add_typer(artifact_app, name="artifact")
+Store = Annotated[
+    str, typer.Option(envvar="TOUCHSTONE_ARTIFACT_STORE", help="A folder, a bucket's location, or @FILE with either.")
+]
+Cid = Annotated[str, typer.Argument(help="The artifact's address, as `artifact put` prints it.")]
+MaxBytes = Annotated[int, typer.Option(min=0, help="Largest artifact; a larger one is left where it is.")]
+Seconds = Annotated[float, typer.Option(min=0.001, help="Longest time for all of it.")]
+AllowLocal = Annotated[bool, typer.Option("--allow-local", help="The bucket may be on this machine or network.")]
+
+
+@artifact_app.command("put")
+def artifact_put(
+    file: Annotated[Path, typer.Argument(help="The file.")],
+    store: Store,
+    resend: Annotated[bool, typer.Option("--resend", help="Send chunks that are there again: mends damage.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a file into a store and print its address. What is there already is not sent again."""
+    from neurons.artifact import Place
+    from neurons.artifact import put as run
+
+    _run(run, file, Place(store), resend=resend, as_json=as_json)
+
+
+@artifact_app.command("get")
+def artifact_get(
+    cid: Cid,
+    out: Annotated[Path, typer.Argument(help="The file to make; it appears when it is whole.")],
+    store: Store,
+    max_bytes: MaxBytes = MAX_ARTIFACT_BYTES,
+    seconds: Seconds = 86400.0,
+    allow_local: AllowLocal = False,
+    as_json: Json = False,
+) -> None:
+    """Get an artifact, every chunk checked. An interrupted one goes on where it was."""
+    from neurons.artifact import ArtifactLimits, Place
+    from neurons.artifact import get as run
+
+    _run(run, cid, out, Place(store, allow_local), ArtifactLimits(max_bytes, seconds), as_json=as_json)
+
+
+@artifact_app.command("verify")
+def artifact_verify(
+    cid: Cid,
+    store: Store,
+    max_bytes: MaxBytes = MAX_ARTIFACT_BYTES,
+    seconds: Seconds = 86400.0,
+    allow_local: AllowLocal = False,
+    as_json: Json = False,
+) -> None:
+    """Read through an artifact in a store. Status 0: it is whole, 1: it is damaged, 2: not checked."""
+    from neurons.artifact import ArtifactLimits, Place
+    from neurons.artifact import verify as run
+
+    _run(run, cid, Place(store, allow_local), ArtifactLimits(max_bytes, seconds), as_json=as_json)
+
+
 def _run(command: Any, *args: Any, **kwargs: Any) -> None:
     """Run one command's coroutine; errors of the house are one line and status 1, an int is the exit status."""
     import asyncio
@@ -404,9 +514,9 @@ def main() -> None:
     app()
 
 
-def run_command(name: str) -> None:
+def run_command(*names: str) -> None:
     """One command under its own file name: `python neurons/miner.py ...` is `touchstone miner ...`."""
-    sys.argv.insert(1, name)
+    sys.argv[1:1] = names
     app()
 
 

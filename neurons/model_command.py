@@ -94,7 +94,7 @@ async def commit_model(chain: Chain, netuid: int, hotkey: Hotkey, prepared: Prep
     held = await chain.commitment(netuid, owner)
     if held is not None and text in held.texts:
         return False
-    await chain.commit(netuid, hotkey, *replaced(held, COMMITMENT_PREFIX, text))
+    await chain.commit(netuid, hotkey, *replaced(held.texts if held else (), COMMITMENT_PREFIX, text))
     return True
 
 

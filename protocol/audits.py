@@ -23,8 +23,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from typing import Protocol
 
-from protocol.scoring import ScoreRules, ScoreState
+from protocol.scoring import ScoreRules
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,20 @@ def audit_floor(
     return min(1.0, max(rules.least, rules.safety * break_even))
 
 
-def audit_rate(state: ScoreState | None, round: int, floor: float, rules: AuditRules | None = None) -> float:
+class Standing(Protocol):
+    """What a hotkey's standing is read from, in rounds of mechanism 0 or windows of mechanism 1."""
+
+    @property
+    def audits(self) -> int: ...  # accepted since the last reject
+
+    @property
+    def last_answered(self) -> int: ...  # round of the last work that was not rejected
+
+    @property
+    def cooldown_until(self) -> int: ...  # first round in which it may earn again
+
+
+def audit_rate(state: Standing | None, round: int, floor: float, rules: AuditRules | None = None) -> float:
     """Share of a hotkey's answers to audit in `round`, in [floor, 1].
 
     1 until `trusted_after` audits were accepted since the last reject or long absence, then falling as their inverse:

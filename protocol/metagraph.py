@@ -18,6 +18,8 @@ HTTP = 4  # axon protocol id of whoever serves this subnet's work; what the SDK 
 EVIDENCE_ONLY = 5
 """Axon protocol id of a validator that serves evidence and no work. The chain stores the number without reading it and
 leaves its meaning to the subnet. Nobody asks such an axon for inference, and it earns no score."""
+TRAINING = 6
+"""Axon protocol id of a miner of mechanism 1, which opens its work to audits there and serves no inference."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Neuron:
     active: bool
     ip: str  # dotted or colon form; "0.0.0.0" when no axon is served
     port: int
-    protocol: int  # axon protocol id: HTTP or EVIDENCE_ONLY
+    protocol: int  # axon protocol id: HTTP, EVIDENCE_ONLY or TRAINING
     last_update: int  # block of the last weights set or commit
     incentive: float = 0.0  # 0..1, mechanism 0
     dividends: float = 0.0  # 0..1
@@ -48,8 +50,8 @@ class Neuron:
 
     @property
     def serves_work(self) -> bool:
-        """Whether it may be asked for work: it has an address, and the address is not for evidence alone."""
-        return self.is_serving and self.protocol != EVIDENCE_ONLY
+        """Whether it may be asked for inference: it has an address, and the address is not for something else alone."""
+        return self.is_serving and self.protocol not in (EVIDENCE_ONLY, TRAINING)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     held = await chain.commitment(netuid, hotkey)             Committed(texts, block), or None
     held.find("touchstone-model/")                            the text that begins so, or None
-    replaced(held, "touchstone-model/", text)                 the texts with one of them exchanged
+    replaced(texts, "touchstone-model/", text)                the texts with one of them exchanged
 
 The chain keeps one record for each hotkey and subnet; a new one replaces it whole. A record of anything else than
 printable ASCII texts is none of ours, whoever wrote it, and is read as nothing.
@@ -32,10 +32,9 @@ class Committed:
         return next((text for text in self.texts if text.startswith(prefix)), None)
 
 
-def replaced(held: Committed | None, prefix: str, text: str) -> tuple[str, ...]:
-    """What `held` has, with `text` in place of the text that begins with `prefix`, or behind the others."""
-    others = tuple(one for one in (held.texts if held else ()) if not one.startswith(prefix))
-    return (*others, text)
+def replaced(texts: Sequence[str], prefix: str, text: str) -> tuple[str, ...]:
+    """`texts` with `text` in place of the one that begins with `prefix`, or behind the others."""
+    return (*(one for one in texts if not one.startswith(prefix)), text)
 
 
 def to_fields(texts: Sequence[str]) -> list[dict[str, bytes]]:

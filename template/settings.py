@@ -186,6 +186,49 @@ class ValidatorSettings(NeuronSettings):
         return str(ip_address(value)) if value else value
 
 
+class TrainSettings(NeuronSettings):
+    """Settings of every neuron that takes part in training (mechanism 1). Model, data and clock are the owner's recipe;
+    model_source, model_name, model_revision, dtype and pack_weights have no meaning here."""
+
+    artifacts: str = ""
+    """This neuron's own bucket, with keys that can write: touchstone-artifacts/1 ENDPOINT BUCKET REGION KEY SECRET, or
+    @FILE with that in it. A secret: give it in a file or in the environment."""
+    published: str = ""
+    """The same bucket with keys that can only read, as others are told on chain."""
+    chain_poll: float = Field(default=4.0, gt=0)
+    """Seconds between two looks at the block number."""
+
+
+class TrainMinerSettings(TrainSettings):
+    """Settings of a miner of mechanism 1."""
+
+    host: str = "0.0.0.0"
+    """Address on which validators ask for an audit."""
+    port: int = Field(default=8093, ge=0, le=65535)
+    """Port of it; 0 picks a free one."""
+    external_ip: str = ""
+    """Address of it written to the chain. Empty: this machine's own address towards the network."""
+    external_port: int = Field(default=0, ge=0, le=65535)
+    """Port of it written to the chain when it differs from the one listened on; 0: the same."""
+
+    @field_validator("external_ip")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        """As the chain gives it back; see MinerSettings."""
+        return str(ip_address(value)) if value else value
+
+
+class TrainValidatorSettings(TrainSettings):
+    """Settings of a validator of mechanism 1. It may run beside a validator of mechanism 0, under the same hotkey."""
+
+    audit_floor: float = Field(default=0.05, gt=0, le=1)
+    """Smallest share of a trusted hotkey's windows that is trained again."""
+    set_weights: bool = True
+    """Whether to set weights; off, the validator only scores and votes."""
+    version_key: int = Field(default=0, ge=0)
+    """Weights version; refused by the chain when older than the subnet's key."""
+
+
 class GatewaySettings(NeuronSettings):
     """Settings of a gateway. It runs beside a validator, with the same wallet and data folder."""
 

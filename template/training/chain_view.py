@@ -23,7 +23,7 @@ from protocol.training.assignment import window_seed
 from protocol.training.statement import COMMITMENT_PREFIX as TRAIN_PREFIX
 from protocol.training.statement import TrainCommitment
 from protocol.training.votes import ROOT_PREFIX, VOTES_PREFIX, RootCommitment, Votes, accepted, agreed
-from protocol.training.windows import Phase, Schedule
+from protocol.training.windows import Phase, Schedule, Tick, tick
 from template.chain import Chain
 from template.commitments import Committed
 
@@ -48,6 +48,10 @@ class WindowView:
         """Raises ChainError before the phase's first block is there."""
         text = await self.chain.block_hash(self.schedule.block_of(window, phase))
         return window_seed(bytes.fromhex(text.removeprefix("0x")), window)
+
+    async def now(self) -> Tick | None:
+        """Where the newest block lies; None before the first window. Raises ChainError."""
+        return tick(await self.chain.block(), self.schedule)
 
     async def due(self, window: int) -> dict[str, Promised]:
         """What was promised by the end of `commit`, by hotkey, of those registered then. Raises ChainError."""

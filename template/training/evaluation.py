@@ -24,9 +24,11 @@ from protocol.training.ratings import LossScore
 from protocol.training.recipe import Recipe
 from protocol.training.statement import Statement
 from protocol.training.trace import trace_root
+from template.training.dataset import Dataset
 from template.training.inner import Trainer
 from template.training.windows import Batches, replay
 
+VALIDATION_BATCHES = 4
 Batch = npt.NDArray[np.int64]  # [sequences, length + 1]
 
 
@@ -64,6 +66,20 @@ def loss_scores(
         count = len(batches.assigned)
         scores[hotkey] = LossScore(float(gains[:count].mean()), float(gains[count:].mean()))
     return scores
+
+
+def validation_loss(trainer: Trainer, model: Floats, dataset: Dataset, recipe: Recipe) -> float:
+    """Mean loss on the same batches of the first validation shard in every window, which was fetched."""
+    length, batch = recipe.tasks.length, recipe.tasks.batch
+    places = (dataset.tokens_of("validation")[0] - 1) // length
+    count = min(places, VALIDATION_BATCHES * batch)
+    starts = [places * number // count * length for number in range(count)]
+    batches = [
+        dataset.batch([(0, start) for start in starts[first : first + batch]], length, "validation")
+        for first in range(0, count, batch)
+    ]
+    losses = trainer.losses(torch.from_numpy(model), batches)
+    return float(np.average(losses, weights=[len(ids) for ids in batches]))
 
 
 def audit(

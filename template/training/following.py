@@ -3,6 +3,7 @@
     follower = Follower(view, recipe, layout, store, fetch)
     shared = await follower.begin()                  the saved model, or the one that the recipe starts from
     settled = await follower.settle()                the window that was worked on: what entered, and the record of it
+    await follower.adopt(settled)                    go on from there
     shared = await follower.catch_up()               from the newest agreed root, over records; checked at every step
     history(...), replayed(...)                      the records of the past, and the model that they lead to
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,7 +89,7 @@ class Follower:
         return self._shared
 
     async def settle(self) -> Settled:
-        """Take the step after `shared.window`, when its `score` phase is over. Raises ChainError, TemplateError when an
+        """The step after `shared.window`, when its `score` phase is over. Raises ChainError, TemplateError when an
         accepted contribution cannot be had, and MalformedMessage when it is none, which only most of the stake could
         have brought about."""
         window = self.shared.window
@@ -100,10 +101,12 @@ class Follower:
             sorted(taken), await _all([self._shown(due[hotkey], mirrors) for hotkey in sorted(taken)]), strict=True
         ):
             said[hotkey], payloads[hotkey] = one, payload
-        settled = await asyncio.to_thread(self._step, due, said, payloads)
+        return await asyncio.to_thread(self._step, due, said, payloads)
+
+    async def adopt(self, settled: Settled) -> None:
+        """Go on from there; saved first."""
         await asyncio.to_thread(self._store.save, settled.shared)
         self._shared = settled.shared
-        return settled
 
     async def catch_up(self) -> Shared:
         """Go to the model after the newest window that validators agree on. Raises ChainError, NoRoot when there is
@@ -187,6 +190,23 @@ async def history(
     if cid is None and found[-1].window != 0:
         raise HistoryBroken(f"the history begins with window {found[-1].window}")
     return found[::-1]
+
+
+async def last_statements(
+    newest: str | None, miners: Collection[str], fetch: Fetch, locations: Sequence[str]
+) -> dict[str, Statement]:
+    """The last statement of each of `miners` that entered the model, as of the record `newest`; those without one are
+    left out. Walks back as far as it has to."""
+    found: dict[str, Statement] = {}
+    cid = newest
+    while cid is not None and len(found) < len(miners):
+        record = WindowRecord.parse(await fetch(cid, locations, MAX_RECORD))
+        for one in record.contributions:
+            if one.miner in miners and one.miner not in found:
+                data = await fetch(one.statement, locations, statements.MAX_BYTES)
+                found[one.miner] = Statement.parse(data)
+        cid = record.previous
+    return found
 
 
 async def replayed(

@@ -51,14 +51,23 @@ class State:
 class Trainer:
     """Trains one module; its parameters belong to the trainer from then on. Use it from one thread at a time.
 
-    `dtype` overrides the profile's for the computation, e.g. bfloat16.
+    `threads`: CPU threads, of whichever thread uses it; None leaves torch's own choice. `dtype` overrides the profile's
+    for the computation, e.g. bfloat16.
     """
 
     def __init__(
-        self, module: Any, inner: Inner, *, profile: str, device: str = "cpu", dtype: torch.dtype | None = None
+        self,
+        module: Any,
+        inner: Inner,
+        *,
+        profile: str,
+        device: str = "cpu",
+        threads: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.inner = inner
         self.layout = Layout.of(module)
+        self._threads = threads
         self.device = torch.device(device)
         module.to(device=self.device)
         module.train()
@@ -75,6 +84,7 @@ class Trainer:
         """One AdamW step in place, at the learning rate `rate`. `ids`: int64 [batch, length + 1]. Returns the mean
         loss before the step, in nats a token. Raises FloatingPointError when the loss is not finite: the state is
         then as it was."""
+        self._use_threads()
         self._work.copy_(state.parameters)
         self._gradient.zero_()
         loss = self._loss(ids)
@@ -88,8 +98,13 @@ class Trainer:
     @torch.no_grad()
     def losses(self, parameters: torch.Tensor, batches: list[np.ndarray]) -> list[float]:
         """Mean loss of each batch, int64 [batch, length + 1], under float32 [size] parameters."""
+        self._use_threads()
         self._work.copy_(parameters)
         return [float(self._loss(ids)) for ids in batches]
+
+    def _use_threads(self) -> None:
+        if self._threads is not None and torch.get_num_threads() != self._threads:  # it is a setting of each thread
+            torch.set_num_threads(self._threads)
 
     def _loss(self, ids: np.ndarray) -> torch.Tensor:
         given = torch.as_tensor(ids, dtype=torch.int64, device=self.device)
@@ -118,4 +133,4 @@ class Trainer:
 
 
 def _bytes(part: torch.Tensor) -> memoryview:
-    return memoryview(part.detach().cpu().contiguous().numpy().astype("<f4", copy=False)).cast("B")
+    return memoryview(part.detach().cpu().contiguous().numpy().astype("<f4", copy=False).data).cast("B")

@@ -60,7 +60,9 @@ def train_window(
     save: Callable[[Progress], None] | None = None,
 ) -> Trained:
     """Train and compress. Raises FloatingPointError when the loss is not finite."""
-    progress = resumed or Progress(trainer.start(base))
+    progress = Progress(trainer.start(base))
+    if resumed is not None and resumed.digests[:1] == [progress.state.digest()]:  # else it is of another model
+        progress = resumed
     _run(trainer, progress, batches, recipe, window, save)
     total = buffers.accumulate(before, _change(base, progress.state), recipe.kept)
     contribution = compress(total)

@@ -21,8 +21,10 @@ COMMANDS = (
     "status",
     "doctor",
     "model",
+    "artifact",
     "audit",
     "challenge-bench",
+    "dataset",
     "evidence",
     "verify",
     "up",
@@ -30,7 +32,7 @@ COMMANDS = (
 
 
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:
-    heavy = ("torch", "transformers", "bittensor", "substrateinterface", "aiohttp")
+    heavy = ("torch", "transformers", "bittensor", "substrateinterface", "aiohttp", "boto3")
     program = f"import sys, neurons.cli; print([name for name in {heavy} if name in sys.modules])"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"

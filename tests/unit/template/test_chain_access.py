@@ -114,8 +114,8 @@ async def test_texts_are_committed_replaced_and_read_back(localnet: Localnet) ->
         assert refused.value.name == "AccountNotAllowedCommit"
         held = await chain.commitment(netuid, MINER.ss58)
         assert held is not None and held.texts == last and held.find("touchstone-store/") == last[1]
-        assert replaced(held, "touchstone-model/", "touchstone-model/2:") == (last[1], "touchstone-model/2:")
-        assert replaced(None, "a", "ab") == ("ab",)
+        assert replaced(held.texts, "touchstone-model/", "touchstone-model/2:") == (last[1], "touchstone-model/2:")
+        assert replaced((), "a", "ab") == ("ab",)
 
 
 async def test_everybodys_commitments_are_read_as_of_a_block(localnet: Localnet) -> None:

@@ -84,7 +84,7 @@ def test_absence_and_what_could_not_be_checked_never_gain() -> None:
 def test_audits_are_counted_and_windows_fold_once() -> None:
     seen = WindowSeen("a", Outcome.ACCEPT, LossScore(0.02, 0.01), audited=True)
     states = fold_window({}, [seen], 3)
-    assert states["a"].audits == 1 and states["a"].contributed == 1 and states["a"].last_contributed == 3
+    assert states["a"].audits == 1 and states["a"].contributed == 1 and states["a"].last_answered == 3
     assert (states["a"].mu, states["a"].sigma) == (25.0, 25.0 / 3.0)  # nobody to be compared with
     with pytest.raises(ValueError, match="folded before"):
         fold_window(states, [seen], 3)

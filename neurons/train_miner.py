@@ -1,0 +1,270 @@
+"""A miner of mechanism 1: trains the shared model on the data it is given, window by window.
+
+    python neurons/train_miner.py --netuid 2 --wallet mine        (same as `touchstone train miner ...`)
+
+One window: read the block hash that assigns the data; train in a thread, saving as it goes; commit to the result on
+chain; when the commit phase has closed, upload it; open the error buffers when a validator asks; compute the next model
+from what the validators accepted. Everything is on disk before it is promised, so a miner that is killed loses at most
+the window it was in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from neurons.axon import Publisher
+from neurons.joining import join
+from neurons.runtime import run, sleep_or_stop, together, until
+from neurons.training import Training, join_training
+from protocol.artifacts import Manifest
+from protocol.errors import Refusal, RefusalCode
+from protocol.metagraph import TRAINING, Metagraph
+from protocol.training.assignment import assign
+from protocol.training.opening import TRAIN_OPEN, AskOpen, OpenAnswer
+from protocol.training.statement import COMMITMENT_PREFIX, Statement, TrainCommitment
+from protocol.training.windows import Phase, Tick
+from template.artifacts.errors import ArtifactError
+from template.chain import ChainError
+from template.limits import Limits, ReplayStore, StakePolicy
+from template.ops import Ops
+from template.server import Caller, SynapseServer
+from template.settings import TrainMinerSettings
+
+if TYPE_CHECKING:
+    from template.training.windows import Batches, Trained
+    from template.training.work_state import Kept, WorkState
+
+log = logging.getLogger(__name__)
+
+
+class WindowOver(Exception):
+    """The window ended, or the miner stops, before the training was done."""
+
+
+def start(settings: TrainMinerSettings) -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    return run(lambda stop: mine(settings, stop), level=settings.log_level)
+
+
+async def mine(settings: TrainMinerSettings, stop: asyncio.Event) -> None:
+    """The miner's life. Raises TemplateError when it cannot start."""
+    from template.training.work_state import WorkState
+
+    async with AsyncExitStack() as stack:
+        joined = await join(settings, "train-miner", stop, stack)
+        training = await join_training(settings, joined, stop, stack)
+        work = WorkState(settings.state_dir / "training" / "work", training.follower.layout.size)
+        miner = TrainMiner(training, work, settings.chain_poll)
+        limits = Limits(concurrency=4, queue=16, concurrency_per_hotkey=2)
+        server = SynapseServer(
+            joined.hotkey,
+            policy=StakePolicy(lambda: joined.watch.metagraph),
+            limits=limits,
+            replay=ReplayStore(
+                retention=limits.max_age + limits.allowed_skew, path=settings.state_dir / "training-nonces"
+            ),
+            ops=Ops(joined.watch.health),
+            host=settings.host,
+            port=settings.port,
+        )
+        server.attach(TRAIN_OPEN, miner.open)
+        await stack.enter_async_context(server)
+        log.info("serving %s on %s:%d", TRAIN_OPEN.route, settings.host, server.port)
+        where = (server.port, settings.external_ip, settings.external_port)
+        publisher = Publisher(joined.chain, settings.netuid, joined.hotkey, *where, protocol=TRAINING)
+
+        async def refreshed(graph: Metagraph) -> None:
+            await publisher.check(graph)
+
+        await together(joined.watch.run(stop, refreshed), miner.run(stop))
+
+
+@dataclass
+class TrainMiner:
+    """The loop and what it needs."""
+
+    training: Training
+    work: WorkState
+    poll: float = 4.0  # seconds
+    _promised: int = field(default=-1, init=False)  # last window that was committed to
+    _shown: int = field(default=-1, init=False)  # last window that was uploaded
+    _told: str = field(default="", init=False)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                now = await until(stop, self.training.follower.view.now())
+                if now is None:
+                    self._say("the first window has not begun")
+                else:
+                    await self.step(now, stop)
+            except (ChainError, ArtifactError) as error:
+                log.warning("trying again: %s", error)
+            await sleep_or_stop(stop, self.poll)
+
+    async def step(self, now: Tick, stop: asyncio.Event) -> None:
+        """Whatever is due in this phase and not done yet. Raises ChainError and TemplateError."""
+        if not await self.follow(now):
+            return
+        if now.phase in (Phase.TRAIN, Phase.COMMIT) and self._promised < now.window:
+            await self.train(now, stop)
+        elif now.phase in (Phase.REVEAL, Phase.SCORE) and self._shown < now.window:
+            await self.reveal(now.window)
+
+    async def follow(self, now: Tick) -> bool:
+        """Whether the shared model is the newest there can be; brings it there when it can."""
+        follower = self.training.follower
+        wanted = now.window + (now.phase is Phase.AGGREGATE)
+        if follower.shared.window == wanted - 1:
+            window = follower.shared.window
+            settled = await follower.settle()
+            mine = self.training.joined.hotkey.ss58 in settled.statements
+            await asyncio.to_thread(self.work.settle, window, mine)
+            await follower.adopt(settled)
+            log.info("window %d: %d entered%s", window, len(settled.statements), ", mine too" if mine else "")
+        elif follower.shared.window < wanted:
+            await follower.catch_up()
+        if follower.shared.window != wanted:
+            self._say(f"window {now.window}: the shared model is still that of window {follower.shared.window}")
+        return follower.shared.window == wanted
+
+    async def train(self, now: Tick, stop: asyncio.Event) -> None:
+        """Work on the window until it is done or over, and commit to the result."""
+        training, window = self.training, now.window
+        kept = await asyncio.to_thread(self.work.kept, window)
+        if kept is None:
+            try:
+                trained = await self._trained(window, stop)
+            except WindowOver:
+                log.warning("window %d: not done in time", window)
+                self._promised = self._shown = window
+                return
+            kept = await asyncio.to_thread(self._keep, window, trained)
+        cid = Manifest.of(kept.statement).cid
+        latest = await training.follower.view.now()
+        if latest is None or latest.window != window or latest.phase not in (Phase.TRAIN, Phase.COMMIT):
+            log.warning("window %d: done too late to be committed", window)
+            self._promised = self._shown = window
+            return
+        await training.say((COMMITMENT_PREFIX, TrainCommitment(window, cid).encode()))
+        self._promised = window
+        log.info("window %d: committed to %s", window, cid)
+
+    async def reveal(self, window: int) -> None:
+        """Upload statement and payload; the commit phase has closed."""
+        kept = await asyncio.to_thread(self.work.kept, window)
+        if kept is not None:
+            own = self.training.peers.own
+            await own.put_bytes(kept.payload)
+            await own.put_bytes(kept.statement)
+            log.info("window %d: revealed %d bytes", window, len(kept.payload))
+        self._shown = window
+
+    async def open(self, request: AskOpen, caller: Caller) -> OpenAnswer:
+        """Upload the error buffers of a window, for an audit."""
+        kept = await asyncio.to_thread(self.work.kept, request.window)
+        now = await self.training.follower.view.now()
+        if kept is None or now is None:
+            raise Refusal(RefusalCode.NOT_PERMITTED, "this miner has nothing of that window")
+        if now.window == request.window and now.phase in (Phase.ASSIGN, Phase.TRAIN, Phase.COMMIT):
+            raise Refusal(RefusalCode.NOT_PERMITTED, "the commit phase of that window is not over")
+        own = self.training.peers.own
+        for data in (kept.before, kept.after):
+            if data is not None:
+                await own.put_bytes(data)
+        log.info("window %d: opened to %s", request.window, caller.hotkey)
+        return OpenAnswer(statement=Manifest.of(kept.statement).cid)
+
+    async def _trained(self, window: int, stop: asyncio.Event) -> Trained:
+        """Train in a thread; raises WindowOver when the commit phase ends, or `stop` comes, before it is done."""
+        training, view = self.training, self.training.follower.view
+        seed = await view.seed(window, Phase.ASSIGN)
+        plan = training.recipe.tasks.plan
+        mine = assign(seed, training.joined.hotkey.ss58, training.dataset.tokens_of(), plan)
+        await training.dataset.fetch(mine.shards)
+        over = threading.Event()
+
+        def batches(step: int) -> npt.NDArray[np.int64]:
+            if over.is_set():
+                raise WindowOver
+            return training.dataset.batch(mine.batch(step), plan.length)
+
+        work = asyncio.ensure_future(asyncio.to_thread(self._train, window, batches))
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=self.poll)
+                if stop.is_set():
+                    over.set()
+                    continue
+                try:
+                    now = await view.now()
+                except ChainError:
+                    continue  # the work goes on; whether it is in time is seen before it is committed
+                if now is None or now.window != window or now.phase not in (Phase.TRAIN, Phase.COMMIT):
+                    over.set()
+            return await work
+        finally:
+            over.set()
+
+    def _train(self, window: int, batches: Batches) -> Trained:
+        from template.training.windows import train_window
+
+        training = self.training
+        before, _ = self.work.buffer()
+        resumed = self.work.progress(window, training.trainer.device.type)
+        if resumed is not None:
+            log.info("window %d: going on at step %d", window, resumed.state.step)
+        return train_window(
+            training.trainer,
+            training.follower.shared.vector,
+            before,
+            batches,
+            training.recipe,
+            window,
+            resumed=resumed,
+            save=lambda progress: self.work.save_progress(window, progress),
+        )
+
+    def _keep(self, window: int, trained: Trained) -> Kept:
+        """Write down what will be promised; blocking."""
+        from template.training.work_state import Kept
+
+        training = self.training
+        before, earlier = self.work.buffer()
+        payload, after = trained.contribution.encode(), trained.after.astype("<f4").tobytes()
+        said = Statement(
+            window=window,
+            miner=training.joined.hotkey.ss58,
+            base=training.follower.shared.root,
+            payload=Manifest.of(payload).cid,
+            profile=training.recipe.profile,
+            trace=trained.trace,
+            states=len(trained.digests),
+            before=earlier.after if earlier else None,
+            after=Manifest.of(after).cid,
+        )
+        opened = before.astype("<f4").tobytes() if earlier else None
+        kept = Kept(said.encode(), payload, opened, after)
+        self.work.keep(window, kept)
+        first, last = trained.losses[0], trained.losses[-1]
+        log.info("window %d: %d steps, loss %.3f to %.3f", window, len(trained.losses), first, last)
+        return kept
+
+    def _say(self, sentence: str) -> None:
+        if sentence != self._told:
+            log.info("%s", sentence)
+        self._told = sentence
+
+
+if __name__ == "__main__":
+    from neurons.cli import run_command
+
+    run_command("train", "miner")

@@ -1,0 +1,129 @@
+"""What every neuron of mechanism 1 starts with: the owner's recipe, the data, the shared model, and a store of its own.
+
+    training = await join_training(settings, joined, stop, stack)     -> Training
+    await training.say((PREFIX, text))                                commit a text, and where the artifacts are
+
+Nothing about the training is a setting: the recipe is what the subnet's owner committed on chain, and everything else
+follows from it by hashes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neurons import models
+from neurons.joining import Joined
+from neurons.runtime import in_thread, until
+from protocol.errors import MalformedMessage
+from protocol.locations import LOCATION_PREFIX, Location
+from protocol.training.recipe import COMMITMENT_PREFIX as RECIPE_PREFIX
+from protocol.training.recipe import MAX_BYTES as MAX_RECIPE
+from protocol.training.recipe import Recipe, parse_recipe_commitment
+from template.artifacts.opening import open_store
+from template.commitments import replaced
+from template.errors import TemplateError
+from template.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from template.training.dataset import Dataset
+    from template.training.following import Follower
+    from template.training.inner import Trainer
+    from template.training.peers import Peers
+
+log = logging.getLogger(__name__)
+
+
+class NoTraining(TemplateError):
+    """The subnet trains no model, or not one that this release can train."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """`trainer` belongs to one thread at a time. `location`: what this neuron publishes."""
+
+    joined: Joined
+    recipe: Recipe
+    dataset: Dataset
+    trainer: Trainer
+    follower: Follower
+    peers: Peers
+    location: str
+
+    async def say(self, *texts: tuple[str, str]) -> None:
+        """Commit (prefix, text) pairs beside where this neuron's artifacts are; other texts of the hotkey stay. Raises
+        ChainError."""
+        chain, hotkey, netuid = self.joined.chain, self.joined.hotkey, self.joined.watch.netuid
+        held = await chain.commitment(netuid, hotkey.ss58)
+        wanted = held.texts if held else ()
+        for prefix, text in ((LOCATION_PREFIX, self.location), *texts):
+            wanted = replaced(wanted, prefix, text)
+        if held is None or held.texts != wanted:
+            await chain.commit(netuid, hotkey, *wanted)
+
+
+async def join_training(
+    settings: TrainSettings, joined: Joined, stop: asyncio.Event, stack: AsyncExitStack
+) -> Training:
+    """Raises TemplateError and Stopped."""
+    from template.training.chain_view import WindowView
+    from template.training.checkpoint import build
+    from template.training.dataset import Dataset, fetch_manifest
+    from template.training.following import Follower
+    from template.training.inner import Trainer
+    from template.training.layout import Layout
+    from template.training.peers import Peers
+    from template.training.shared import SharedStore
+
+    chain, watch = joined.chain, joined.watch
+    own = await stack.enter_async_context(open_store(settings.artifacts, allow_local=chain.is_local))
+    peers = await stack.enter_async_context(Peers(own, allow_local=chain.is_local))
+    recipe, owners = await until(stop, read_recipe(joined, peers))
+    log.info("recipe %s: %d steps a window, window of %d blocks", recipe.id[:16], recipe.tasks.steps, length(recipe))
+    module = await until(stop, in_thread(lambda: build(recipe.architecture)))
+    trainer = Trainer(
+        module, recipe.inner, profile=recipe.profile, device=settings.device, threads=models.thread_count(settings)
+    )
+    layout = Layout.of(module)
+    folder = settings.state_dir / "training"
+    store = SharedStore(folder / "model", recipe.architecture, layout)
+    view = WindowView(chain, watch.netuid, recipe.clock.schedule)
+    follower = Follower(view, recipe, layout, store, peers.fetch)
+    shared = await until(stop, follower.begin([owners]))
+    log.info("model %s of window %d, %d parameters", shared.root[:16], shared.window, layout.size)
+    shards = await stack.enter_async_context(open_store(owners, allow_local=chain.is_local))
+    dataset = Dataset(await until(stop, fetch_manifest(shards, recipe.dataset)), shards, folder / "data")
+    return Training(joined, recipe, dataset, trainer, follower, peers, published(settings))
+
+
+def published(settings: TrainSettings) -> str:
+    """What is committed on chain. Raises NoTraining for what is no location."""
+    try:
+        return Location.parse(settings.published).encode()
+    except MalformedMessage as error:
+        remedy = "give the bucket with keys that can only read"
+        raise NoTraining(f"--published is no bucket: {error}", remedy=remedy) from None
+
+
+async def read_recipe(joined: Joined, peers: Peers) -> tuple[Recipe, str]:
+    """The recipe that the subnet's owner committed, and where the owner's artifacts are. Raises TemplateError."""
+    owner = joined.watch.metagraph.owner_hotkey
+    held = await joined.chain.commitment(joined.watch.netuid, owner) if owner else None
+    text, location = (held.find(RECIPE_PREFIX), held.find(LOCATION_PREFIX)) if held else (None, None)
+    if text is None or location is None:
+        raise NoTraining(
+            f"the owner of subnet {joined.watch.netuid} has committed no recipe",
+            remedy="the owner makes and commits one with: touchstone train start",
+        )
+    try:
+        cid = parse_recipe_commitment(text)
+        return Recipe.parse(await peers.fetch(cid, [location], MAX_RECIPE)), location
+    except MalformedMessage as error:
+        raise NoTraining(f"the owner's recipe cannot be read: {error}", remedy="update Touchstone") from None
+
+
+def length(recipe: Recipe) -> int:
+    return recipe.clock.schedule.length

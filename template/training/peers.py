@@ -1,0 +1,78 @@
+"""Artifacts of peers: the same artifact may lie in several places, and any of them will do.
+
+    async with Peers(own, allow_local=chain.is_local) as peers:
+        data = await peers.fetch(cid, locations, max_bytes)        from this node's own store, or the first that has it
+
+A location is a peer's own words on chain. One that is none is passed over; one that is slow or empty costs `seconds`
+and no more; what it gives is checked by its hash before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from protocol.errors import MalformedMessage
+from protocol.locations import Location
+from template.artifacts.errors import ArtifactError, ArtifactUnavailable
+from template.artifacts.s3 import S3Backend
+from template.artifacts.store import ArtifactLimits, ArtifactStore
+
+log = logging.getLogger(__name__)
+
+MOST_OPEN = 256  # stores held open; the one used longest ago is closed
+
+
+class Peers:
+    """`own`: where this node puts its artifacts. `seconds`: for one artifact from one place."""
+
+    def __init__(self, own: ArtifactStore, *, allow_local: bool = False, seconds: float = 120.0) -> None:
+        self.own = own
+        self._allow_local = allow_local
+        self._seconds = seconds
+        self._stores: OrderedDict[str, ArtifactStore] = OrderedDict()
+
+    async def __aenter__(self) -> Peers:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            for store in self._stores.values():
+                stack.push_async_callback(store.close)
+            self._stores.clear()
+
+    async def fetch(self, cid: str, locations: Sequence[str], max_bytes: int) -> bytes:
+        """Raises ArtifactError when no place gives it, and MalformedMessage for an address that is none."""
+        limits = ArtifactLimits(max_bytes, self._seconds)
+        problems = []
+        try:
+            return await self.own.read(cid, limits)
+        except ArtifactUnavailable:
+            pass
+        for text in dict.fromkeys(locations):
+            try:
+                store = await self._store(text)
+            except MalformedMessage as error:
+                problems.append(str(error))
+                continue
+            try:
+                return await store.read(cid, limits)
+            except ArtifactError as error:
+                problems.append(str(error))
+        told = "; ".join(problems[:3]) or "nobody says where it is"
+        raise ArtifactUnavailable(f"artifact {cid} cannot be had: {told}")
+
+    async def _store(self, text: str) -> ArtifactStore:
+        store = self._stores.pop(text, None)
+        if store is None:
+            store = ArtifactStore(S3Backend(Location.parse(text), allow_local=self._allow_local))
+        self._stores[text] = store
+        while len(self._stores) > MOST_OPEN:
+            _, oldest = self._stores.popitem(last=False)
+            await oldest.close()
+        return store
