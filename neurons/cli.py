@@ -9,6 +9,7 @@ model                          the model root; the owner commits it on chain, ev
 status, doctor, audit          look at the subnet, at this machine, at what the chain paid
 calibrate                      measure honest answers, and draw the judge's thresholds from them
 challenge-bench                every known cheat against the judge: how soon each is found out
+train                          mechanism 1: start a training, mine, validate, look at it, replay it
 dataset                        make the tokens that models are trained on, and look at them
 artifact                       large files by their hash: put one into a store, get it, read through it
 evidence, verify               what verdicts stand on: list, export, ask another validator, recompute
@@ -27,7 +28,14 @@ from localnet.cli import localnet
 from neurons.options import fail, settings_command
 from protocol.artifacts import MAX_BYTES as MAX_ARTIFACT_BYTES
 from protocol.generation import MAX_ANSWER_TOKENS
-from template.settings import EngineServerSettings, GatewaySettings, MinerSettings, ValidatorSettings
+from template.settings import (
+    EngineServerSettings,
+    GatewaySettings,
+    MinerSettings,
+    TrainMinerSettings,
+    TrainValidatorSettings,
+    ValidatorSettings,
+)
 
 app = typer.Typer(
     name="touchstone",
@@ -386,6 +394,83 @@ def keys_revoke(
     from neurons.gateway_keys import revoke as run
 
     _run(run, wallet, hotkey, data_dir, keys_file, key_id, as_json=as_json)
+
+
+def _start_train_miner(settings: TrainMinerSettings) -> int:
+    from neurons.train_miner import start
+
+    return start(settings)
+
+
+def _start_train_validator(settings: TrainValidatorSettings) -> int:
+    from neurons.train_validator import start
+
+    return start(settings)
+
+
+train_app = typer.Typer(help="Mechanism 1: a model grown by strangers.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+train_app.command("miner", help="Run a miner of mechanism 1: train the shared model.")(
+    settings_command(TrainMinerSettings, _start_train_miner)
+)
+train_app.command("validator", help="Run a validator of mechanism 1: score, audit, vote, set weights.")(
+    settings_command(TrainValidatorSettings, _start_train_validator)
+)
+
+
+@train_app.command("start")
+def train_start(
+    netuid: Netuid,
+    dataset: Annotated[Path, typer.Option(help="A folder that `touchstone dataset build` made.")],
+    artifacts: Annotated[str, typer.Option(envvar="TOUCHSTONE_ARTIFACTS", help="The owner's bucket, or @FILE.")],
+    published: Annotated[str, typer.Option(envvar="TOUCHSTONE_PUBLISHED", help="It, with keys that only read.")],
+    network: Network = "local",
+    wallet: Wallet = "default",
+    hotkey: HotkeyName = "default",
+    wallet_path: WalletPath = WALLETS,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of the recipe; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the model that window 0 starts from.")] = 0,
+    blocks: Annotated[int, typer.Option("--in", min=1, help="Blocks from now until the first window.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Begin a training as the subnet's owner: put data, model and recipe into a bucket and commit them on chain."""
+    from neurons.train_start import Start, start_training
+
+    pairs = [tuple(text.split("=", 1)) for text in change or []]
+    if any(len(pair) != 2 for pair in pairs):
+        fail("--set takes NAME=VALUE")
+    given = Start(dataset, seed, blocks, tuple(pairs))  # type: ignore[arg-type]
+    _run(start_training, network, netuid, wallet, hotkey, wallet_path, given, artifacts, published, as_json=as_json)
+
+
+@train_app.command("status")
+def train_status(
+    ledger: Annotated[
+        Path | None, typer.Option(help="A validator's ledger; default: the one in the data folder.")
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where ledgers are looked for.")] = Path("~/.touchstone"),
+    last: Annotated[int, typer.Option(min=1, help="Windows to list.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show a training as one validator sees it: loss, contributions, ratings, verdicts."""
+    from neurons.train_history import status as run
+
+    _run(run, ledger, data_dir, last=last, as_json=as_json)
+
+
+@train_app.command("replay")
+def train_replay(
+    netuid: Netuid,
+    network: Network = "local",
+    data_dir: Annotated[Path, typer.Option(help="Where fetched artifacts may be found again.")] = Path("~/.touchstone"),
+    as_json: Json = False,
+) -> None:
+    """Compute the shared model again from every contribution on record, and compare it with the chain."""
+    from neurons.train_history import replay as run
+
+    _run(run, network, netuid, data_dir, as_json=as_json)
 
 
 dataset_app = typer.Typer(help="Tokens that models are trained on: make a dataset, look at one.", no_args_is_help=True)

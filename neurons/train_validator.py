@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 MECHANISM = 1
 FETCHES = 8  # artifacts of miners under way
 OPEN_SECONDS = 60.0  # for a miner to open its buffers
-VOTE_SECONDS = 6.0  # left for the vote to be committed
+VOTE_BLOCKS = 4  # left for the vote to be committed
 
 
 def start(settings: TrainValidatorSettings) -> int:
@@ -209,7 +209,7 @@ class TrainValidator:
             for hotkey in work.shown
         }
         chunks = compared_chunks(revealed, follower.layout.size)
-        forms = await asyncio.to_thread(judge_forms, due_of, work.shown, chunks)
+        forms = await asyncio.to_thread(judge_forms, due_of, work.shown, chunks, recipe.copy_from)
         tasks = {hotkey: self.task(assigned, revealed, hotkey) for hotkey in forms.contributions}
         await training.dataset.fetch({shard for task in tasks.values() for shard in task.shards})
         await training.dataset.fetch([0], "validation")
@@ -271,7 +271,7 @@ class TrainValidator:
             if not drawn(self.secret, digest, self.rate(states.get(hotkey), hotkey, work.window)):
                 continue
             started = time.monotonic()
-            if await self.seconds_left(now) < longest + VOTE_SECONDS:
+            if await self.seconds_left(now) <= longest:
                 verdicts[hotkey] = Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "no time for the audit")
                 continue
             opened = await self.opened(work, hotkey, forms.statements[hotkey])
@@ -317,9 +317,9 @@ class TrainValidator:
         )
 
     async def seconds_left(self, now: Tick) -> float:
-        """Until the phase ends."""
+        """Until the vote has to be committed."""
         chain = self.training.joined.chain
-        return (now.until - await chain.block()) * await chain.block_seconds()
+        return (now.until - VOTE_BLOCKS - await chain.block()) * await chain.block_seconds()
 
     async def vote(self, work: WindowWork) -> None:
         assert work.judged is not None

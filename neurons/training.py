@@ -24,6 +24,7 @@ from protocol.training.recipe import COMMITMENT_PREFIX as RECIPE_PREFIX
 from protocol.training.recipe import MAX_BYTES as MAX_RECIPE
 from protocol.training.recipe import Recipe, parse_recipe_commitment
 from template.artifacts.opening import open_store
+from template.chain import Chain
 from template.commitments import replaced
 from template.errors import TemplateError
 from template.settings import TrainSettings
@@ -81,7 +82,7 @@ async def join_training(
     chain, watch = joined.chain, joined.watch
     own = await stack.enter_async_context(open_store(settings.artifacts, allow_local=chain.is_local))
     peers = await stack.enter_async_context(Peers(own, allow_local=chain.is_local))
-    recipe, owners = await until(stop, read_recipe(joined, peers))
+    recipe, owners = await until(stop, read_recipe(chain, watch.netuid, watch.metagraph.owner_hotkey, peers))
     log.info("recipe %s: %d steps a window, window of %d blocks", recipe.id[:16], recipe.tasks.steps, length(recipe))
     module = await until(stop, in_thread(lambda: build(recipe.architecture)))
     trainer = Trainer(
@@ -108,14 +109,13 @@ def published(settings: TrainSettings) -> str:
         raise NoTraining(f"--published is no bucket: {error}", remedy=remedy) from None
 
 
-async def read_recipe(joined: Joined, peers: Peers) -> tuple[Recipe, str]:
+async def read_recipe(chain: Chain, netuid: int, owner: str, peers: Peers) -> tuple[Recipe, str]:
     """The recipe that the subnet's owner committed, and where the owner's artifacts are. Raises TemplateError."""
-    owner = joined.watch.metagraph.owner_hotkey
-    held = await joined.chain.commitment(joined.watch.netuid, owner) if owner else None
+    held = await chain.commitment(netuid, owner) if owner else None
     text, location = (held.find(RECIPE_PREFIX), held.find(LOCATION_PREFIX)) if held else (None, None)
     if text is None or location is None:
         raise NoTraining(
-            f"the owner of subnet {joined.watch.netuid} has committed no recipe",
+            f"the owner of subnet {netuid} has committed no recipe",
             remedy="the owner makes and commits one with: touchstone train start",
         )
     try:

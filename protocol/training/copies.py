@@ -4,7 +4,8 @@
     copied = copies({hotkey: Committed(block, contribution)}, chunks)       hotkey -> the earlier one it repeats
 
 Which entries are the largest depends on the data. Honest miners of one window share 4.5 % of them, 5.1 % at most (8
-miners of a 0.92 M parameter model; 1.6 % by chance), so COPY lies far from both. Perturbed values do not hide a copy:
+miners of a 0.92 M parameter model; 1.6 % by chance), so COPY lies far from both. Smaller models and
+poorer data leave less to choose from, so the recipe may say otherwise. Perturbed values do not hide a copy:
 the places are what is compared, and a contribution with other places is another contribution. Of two the earlier
 commitment keeps its place; nobody can copy an honest miner, whose contribution is unknown until the commit phase has
 closed, so two of one block are one owner's and the order of their hotkeys decides.
@@ -59,13 +60,14 @@ def overlaps(contributions: Sequence[Contribution], chunks: Sequence[int]) -> np
     return common / max(total, 1)
 
 
-def copies(committed: Mapping[str, Committed], chunks: Sequence[int]) -> dict[str, str]:
-    """The hotkeys whose contribution repeats another one's that was committed before, and whose that is."""
+def copies(committed: Mapping[str, Committed], chunks: Sequence[int], copy_from: float = COPY) -> dict[str, str]:
+    """The hotkeys whose contribution repeats another one's that was committed before, and whose that is. `copy_from`:
+    the share of common entries that makes it a copy."""
     order = sorted(committed, key=lambda hotkey: (committed[hotkey].block, hotkey))
     shared = overlaps([committed[hotkey].contribution for hotkey in order], chunks)
     found = {}
     for later, hotkey in enumerate(order):
-        earlier = np.flatnonzero(shared[later, :later] >= COPY)
+        earlier = np.flatnonzero(shared[later, :later] >= copy_from)
         if len(earlier):
             found[hotkey] = order[earlier[0]]
     return found

@@ -20,7 +20,7 @@ import numpy as np
 
 from protocol.errors import MalformedMessage
 from protocol.training import buffers
-from protocol.training.copies import Committed, copies
+from protocol.training.copies import COPY, Committed, copies
 from protocol.training.payload import Contribution, Floats, decode
 from protocol.training.recipe import Recipe
 from protocol.training.statement import Statement
@@ -90,7 +90,9 @@ class Forms:
     contributions: Mapping[str, Contribution]
 
 
-def judge_forms(due_of: Mapping[str, Due], shown: Mapping[str, Shown], chunks: Sequence[int]) -> Forms:
+def judge_forms(
+    due_of: Mapping[str, Due], shown: Mapping[str, Shown], chunks: Sequence[int], copy_from: float = COPY
+) -> Forms:
     """Form and originality of a window's contributions. `chunks`: see copies.compared_chunks."""
     verdicts: dict[str, Verdict] = {}
     found: dict[str, Contribution] = {}
@@ -101,7 +103,7 @@ def judge_forms(due_of: Mapping[str, Due], shown: Mapping[str, Shown], chunks: S
         elif contribution is not None:
             found[hotkey] = contribution
     committed = {hotkey: Committed(shown[hotkey].block, contribution) for hotkey, contribution in found.items()}
-    for hotkey, whose in copies(committed, chunks).items():
+    for hotkey, whose in copies(committed, chunks, copy_from).items():
         verdicts[hotkey] = _reject(Reason.COPY, f"it keeps the entries that {whose} keeps")
     own = {hotkey: contribution for hotkey, contribution in found.items() if hotkey not in verdicts}
     return Forms(verdicts, {hotkey: Statement.parse(shown[hotkey].statement) for hotkey in own}, own)

@@ -131,6 +131,7 @@ class Recipe(Message):
     scored: Scored = Scored()
     inner: Inner = Inner()
     outer_rate: Positive = 1.0  # of the update, in the step that everybody takes
+    copy_from: Share = 0.15  # share of common entries that makes a contribution a copy; see `copies`
     kept: Share = 0.95  # of the error buffer, from one window to the next
     profile: Profile = "tolerant"
     trace_every: Count = 4  # inner steps between two state digests

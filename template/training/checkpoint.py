@@ -1,6 +1,7 @@
 """The trained model as a file, and what names it.
 
     module = build(architecture)                         a transformers causal LM; its weights are as they come
+    layout, vector = fresh(architecture, seed)           a model to start from
     data = to_file(layout, vector)                       safetensors; the same bytes for everybody
     vector = from_file(path, layout)                     float32 [size]; raises BadCheckpoint
     root = model_root(architecture, layout, vector)      64 hex digits, over the architecture and every tensor
@@ -38,6 +39,15 @@ def build(architecture: Architecture) -> Any:
     )
     config._attn_implementation = "sdpa"
     return LlamaForCausalLM(config).float()
+
+
+def fresh(architecture: Architecture, seed: int) -> tuple[Layout, Floats]:
+    """A model to start from, with the usual random weights: for a seed the same ones wherever torch is the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build(architecture)
+    layout = Layout.of(module)
+    return layout, layout.vector(dict(module.named_parameters())).numpy()
 
 
 def to_file(layout: Layout, vector: Floats) -> bytes:

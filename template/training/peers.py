@@ -10,9 +10,9 @@ and no more; what it gives is checked by its hash before anybody sees it.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 
 from protocol.errors import MalformedMessage
@@ -33,7 +33,8 @@ class Peers:
         self.own = own
         self._allow_local = allow_local
         self._seconds = seconds
-        self._stores: OrderedDict[str, ArtifactStore] = OrderedDict()
+        self._stores: dict[str, ArtifactStore] = {}  # the one used longest ago comes first
+        self._reading: Counter[str] = Counter()
 
     async def __aenter__(self) -> Peers:
         return self
@@ -53,26 +54,31 @@ class Peers:
         try:
             return await self.own.read(cid, limits)
         except ArtifactUnavailable:
-            pass
+            pass  # as usual
+        except ArtifactError as error:
+            problems.append(f"in the own store: {error}")
         for text in dict.fromkeys(locations):
             try:
-                store = await self._store(text)
-            except MalformedMessage as error:
-                problems.append(str(error))
-                continue
-            try:
-                return await store.read(cid, limits)
-            except ArtifactError as error:
+                async with self._store(text) as store:
+                    return await store.read(cid, limits)
+            except (ArtifactError, MalformedMessage) as error:
                 problems.append(str(error))
         told = "; ".join(problems[:3]) or "nobody says where it is"
         raise ArtifactUnavailable(f"artifact {cid} cannot be had: {told}")
 
-    async def _store(self, text: str) -> ArtifactStore:
+    @asynccontextmanager
+    async def _store(self, text: str) -> AsyncIterator[ArtifactStore]:
+        """The store of a location, open at least until the block ends. Raises MalformedMessage."""
         store = self._stores.pop(text, None)
         if store is None:
             store = ArtifactStore(S3Backend(Location.parse(text), allow_local=self._allow_local))
         self._stores[text] = store
-        while len(self._stores) > MOST_OPEN:
-            _, oldest = self._stores.popitem(last=False)
-            await oldest.close()
-        return store
+        self._reading[text] += 1
+        try:
+            yield store
+        finally:
+            self._reading[text] -= 1
+            idle = [other for other in self._stores if not self._reading[other]]
+            for other in idle[: max(0, len(self._stores) - MOST_OPEN)]:
+                await self._stores.pop(other).close()
+                del self._reading[other]

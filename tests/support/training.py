@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from protocol.training.payload import Floats
 from protocol.training.recipe import Architecture
-from template.training.checkpoint import build
+from template.training.checkpoint import fresh
 from template.training.layout import Layout
 
 VOCABULARY = 64
@@ -21,10 +20,8 @@ TINY = Architecture(
 
 @lru_cache(maxsize=1)
 def _made() -> tuple[Layout, bytes]:
-    torch.manual_seed(0)
-    module = build(TINY)
-    layout = Layout.of(module)
-    return layout, layout.vector(dict(module.named_parameters())).numpy().tobytes()
+    layout, vector = fresh(TINY, seed=0)
+    return layout, vector.tobytes()
 
 
 def genesis() -> tuple[Layout, Floats]:

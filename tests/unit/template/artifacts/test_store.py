@@ -19,7 +19,7 @@ from template.artifacts.store import ArtifactLimits, ArtifactStore
 
 LIMITS = ArtifactLimits(max_bytes=32 * CHUNK_BYTES, seconds=60.0)
 ONE_BY_ONE = ArtifactLimits(max_bytes=32 * CHUNK_BYTES, seconds=60.0, at_once=1)
-DATA = os.urandom(2 * CHUNK_BYTES + 5)  # three chunks
+DATA = os.urandom(CHUNK_BYTES + 5)  # two chunks; a real server is not free
 MANIFEST = Manifest.of(DATA)
 HOSTILE = ["", "..", "../" + MANIFEST.cid, "/etc/passwd", MANIFEST.cid.upper(), MANIFEST.cid + "\x00", "b" + "a" * 58]
 
@@ -98,7 +98,7 @@ async def test_progress_ends_at_the_size(store, target, tmp_path):
     ):
         told.clear()
         await work
-        assert told == [(min(done * CHUNK_BYTES, len(DATA)), len(DATA)) for done in (1, 2, 3)]
+        assert told == [(min(done * CHUNK_BYTES, len(DATA)), len(DATA)) for done in (1, 2)]
 
 
 async def test_a_fetch_goes_on_where_it_was_cut(store, watched, target):
@@ -119,7 +119,7 @@ async def test_only_verified_chunks_of_an_earlier_try_are_kept(store, watched, t
     cid = await store.put_bytes(DATA)
     target.parent.mkdir()
     one = DATA[:CHUNK_BYTES]
-    for left, good in ((DATA + b"more", 3), (one + b"x" * CHUNK_BYTES, 1), (one + DATA[-9:], 1), (b"x", 0)):
+    for left, good in ((DATA + b"more", 2), (one + b"x" * 5, 1), (one + DATA[-5:-1], 1), (b"x", 0)):
         watched.got.clear()
         partial_path(target, cid).write_bytes(left)
         await store.fetch(cid, target, LIMITS)
@@ -129,7 +129,7 @@ async def test_only_verified_chunks_of_an_earlier_try_are_kept(store, watched, t
 
 async def test_a_damaged_chunk_is_found_and_can_be_mended(store, watched, target):
     cid = await store.put_bytes(DATA)
-    for instead in (b"", DATA[: CHUNK_BYTES - 1], DATA[:CHUNK_BYTES] + b"x", bytes(CHUNK_BYTES)):
+    for instead in (b"", DATA[-5:-1], DATA[-5:] + b"x", bytes(5)):
         await watched.put(MANIFEST.chunks[1], instead)
         for work in (store.read(cid, LIMITS), store.verify(cid, LIMITS), store.fetch(cid, target, ONE_BY_ONE)):
             with pytest.raises(ArtifactCorrupt, match=r"chunk 1 .*damaged.*--resend"):
@@ -141,7 +141,7 @@ async def test_a_damaged_chunk_is_found_and_can_be_mended(store, watched, target
 
 async def test_a_truncated_object_is_sent_again_without_being_told(store, watched):
     await store.put_bytes(DATA)
-    await watched.put(MANIFEST.chunks[1], b"short")
+    await watched.put(MANIFEST.chunks[1], b"cut")
     await store.put_bytes(DATA)
     assert await store.read(MANIFEST.cid, LIMITS) == DATA
 
@@ -159,9 +159,9 @@ async def test_a_manifest_that_lies_about_the_size_is_refused(store, watched, ta
         lie = Manifest(size, MANIFEST.chunks)
         await watched.put(lie.cid, lie.encode())
         for work in (store.read(lie.cid, LIMITS), store.fetch(lie.cid, target, LIMITS)):
-            with pytest.raises(ArtifactCorrupt, match="chunk 2"):
+            with pytest.raises(ArtifactCorrupt, match="chunk 1"):
                 await work
-    short_first = Manifest(len(DATA), (MANIFEST.chunks[2], *MANIFEST.chunks[1:]))
+    short_first = Manifest(len(DATA), (MANIFEST.chunks[1], MANIFEST.chunks[1]))
     await watched.put(short_first.cid, short_first.encode())
     with pytest.raises(ArtifactCorrupt, match="chunk 0"):
         await store.read(short_first.cid, LIMITS)
@@ -188,7 +188,7 @@ async def test_an_artifact_above_the_limit_costs_one_small_request(store, watche
     assert await store.read(cid, ArtifactLimits(len(DATA), 60.0)) == DATA
 
 
-async def test_an_artifact_that_comes_too_slowly_is_given_up_and_kept(store, watched, target):
+async def test_an_artifact_that_comes_too_slowly_is_given_up(store, watched, target):
     cid = await store.put_bytes(DATA)
     watched.held_back[MANIFEST.chunks[1]] = asyncio.Event()
     short = ArtifactLimits(LIMITS.max_bytes, 0.5, at_once=1)
@@ -204,9 +204,9 @@ async def test_an_artifact_that_comes_too_slowly_is_given_up_and_kept(store, wat
 
 async def test_a_cancelled_fetch_lets_go_of_its_file(store, watched, target):
     cid = await store.put_bytes(DATA)
-    watched.held_back[MANIFEST.chunks[1]] = asyncio.Event()
+    watched.held_back[MANIFEST.chunks[0]] = asyncio.Event()
     fetch = asyncio.create_task(store.fetch(cid, target, LIMITS))
-    while MANIFEST.chunks[2] not in watched.got:
+    while MANIFEST.chunks[1] not in watched.got:
         await asyncio.sleep(0.01)
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -218,15 +218,16 @@ async def test_a_cancelled_fetch_lets_go_of_its_file(store, watched, target):
 
 
 async def test_chunks_that_follow_are_on_their_way_meanwhile(store, watched):
-    cid = await store.put_bytes(DATA)
-    first = watched.held_back[MANIFEST.chunks[0]] = asyncio.Event()
+    long = DATA[:CHUNK_BYTES] + bytes(CHUNK_BYTES) + b"x"
+    cid, chunks = await store.put_bytes(long), Manifest.of(long).chunks
+    first = watched.held_back[chunks[0]] = asyncio.Event()
     reading = asyncio.create_task(store.read(cid, ArtifactLimits(LIMITS.max_bytes, 60.0, at_once=2)))
     while len(watched.got) < 3:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
-    assert watched.got == [cid, *MANIFEST.chunks[:2]]  # and no more than were allowed
+    assert watched.got == [cid, *chunks[:2]]  # and no more than were allowed
     first.set()
-    assert await reading == DATA
+    assert await reading == long
 
 
 async def test_the_same_content_put_by_several_at_once(backend, store):
