@@ -96,9 +96,12 @@ class TrainMiner:
     poll: float = 4.0  # seconds
     _promised: int = field(default=-1, init=False)  # last window that was committed to
     _shown: int = field(default=-1, init=False)  # last window that was uploaded
+    _confirmed: int = field(default=-1, init=False)  # window whose model was compared with the validators'
     _told: str = field(default="", init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
+        from template.training.following import HistoryBroken, NoRoot
+
         while not stop.is_set():
             try:
                 now = await until(stop, self.training.follower.view.now())
@@ -106,7 +109,7 @@ class TrainMiner:
                     self._say("the first window has not begun")
                 else:
                     await self.step(now, stop)
-            except (ChainError, ArtifactError) as error:
+            except (ChainError, ArtifactError, HistoryBroken, NoRoot) as error:
                 log.warning("trying again: %s", error)
             await sleep_or_stop(stop, self.poll)
 
@@ -132,9 +135,20 @@ class TrainMiner:
             log.info("window %d: %d entered%s", window, len(settled.statements), ", mine too" if mine else "")
         elif follower.shared.window < wanted:
             await follower.catch_up()
+            await self._find_buffer()
+        elif self._confirmed < wanted and now.phase is Phase.TRAIN:
+            if not await follower.confirm():
+                await self._find_buffer()
+            self._confirmed = wanted
         if follower.shared.window != wanted:
             self._say(f"window {now.window}: the shared model is still that of window {follower.shared.window}")
         return follower.shared.window == wanted
+
+    async def _find_buffer(self) -> None:
+        """What entered while this miner was away decides what the next window starts with."""
+        me = self.training.joined.hotkey.ss58
+        found = await self.training.follower.last_statements({me})
+        await asyncio.to_thread(self.work.go_on_from, found.get(me))
 
     async def train(self, now: Tick, stop: asyncio.Event) -> None:
         """Work on the window until it is done or over, and commit to the result."""

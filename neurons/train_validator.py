@@ -136,9 +136,12 @@ class TrainValidator:
     client: SynapseClient
     secret: bytes
     _work: WindowWork | None = field(default=None, init=False)
+    _confirmed: int = field(default=-1, init=False)  # window whose model was compared with the others'
     _told: str = field(default="", init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
+        from template.training.following import HistoryBroken, NoRoot
+
         while not stop.is_set():
             try:
                 now = await until(stop, self.training.follower.view.now())
@@ -146,7 +149,7 @@ class TrainValidator:
                     self._say("the first window has not begun")
                 else:
                     await until(stop, self.step(now))
-            except (ChainError, ArtifactError) as error:
+            except (ChainError, ArtifactError, HistoryBroken, NoRoot) as error:
                 log.warning("trying again: %s", error)
             await sleep_or_stop(stop, self.settings.chain_poll)
 
@@ -173,6 +176,9 @@ class TrainValidator:
             await self.close(await follower.settle())
         elif follower.shared.window < wanted:
             await follower.catch_up()
+        elif self._confirmed < wanted and now.phase is Phase.TRAIN:
+            await follower.confirm()
+            self._confirmed = wanted
         if follower.shared.window != wanted:
             self._say(f"window {now.window}: the shared model is still that of window {follower.shared.window}")
         return follower.shared.window == wanted
@@ -231,11 +237,7 @@ class TrainValidator:
         known = await asyncio.to_thread(self.ledger.statements, wanted)
         missing = wanted - known.keys()
         if missing:
-            mirrors = await self.training.follower.view.validator_locations()
-            record = self.training.follower.shared.record
-            from template.training.following import last_statements
-
-            found = await last_statements(record, missing, self.training.peers.fetch, mirrors)
+            found = await self.training.follower.last_statements(missing)
             await asyncio.to_thread(self.ledger.remember, found)
             known |= found
         return known

@@ -4,6 +4,7 @@
     shared = await follower.begin()                  the saved model, or the one that the recipe starts from
     settled = await follower.settle()                the window that was worked on: what entered, and the record of it
     await follower.adopt(settled)                    go on from there
+    await follower.confirm()                         whether validators came to the same model
     shared = await follower.catch_up()               from the newest agreed root, over records; checked at every step
     history(...), replayed(...)                      the records of the past, and the model that they lead to
 
@@ -107,6 +108,21 @@ class Follower:
         """Go on from there; saved first."""
         await asyncio.to_thread(self._store.save, settled.shared)
         self._shared = settled.shared
+
+    async def confirm(self) -> bool:
+        """Whether validators agree on the model held here, or on none yet; when it is another one, go there. Raises as
+        `catch_up` does."""
+        found = await self.view.agreed(self.shared.window - 1) if self.shared.window else None
+        if found is None or found[0].root == self.shared.root:
+            return True
+        log.warning("validators agree on model %s, here is %s", found[0].root[:16], self.shared.root[:16])
+        await self.catch_up()
+        return False
+
+    async def last_statements(self, miners: Collection[str]) -> dict[str, Statement]:
+        """The last statement of each of `miners` that entered the shared model. Raises ChainError and ArtifactError."""
+        mirrors = await self.view.validator_locations()
+        return await last_statements(self.shared.record, miners, self._fetch, mirrors)
 
     async def catch_up(self) -> Shared:
         """Go to the model after the newest window that validators agree on. Raises ChainError, NoRoot when there is

@@ -6,6 +6,7 @@
     state.keep(window, Kept(...))                    before anything is committed
     state.kept(window)                               Kept, to reveal and to open
     state.settle(window, accepted)                   the buffer goes on from accepted windows only
+    state.go_on_from(statement)                      the same after time away
 
 One folder a window. Every file is written beside its place and renamed, so a killed miner finds a whole one or none.
 """
@@ -82,6 +83,15 @@ class WorkState:
         for folder in folders[:-KEPT_WINDOWS]:
             if folder != source:
                 shutil.rmtree(folder)
+
+    def go_on_from(self, statement: Statement | None) -> None:
+        """After time away: the last window of this miner that entered the model, as the records say. The buffer goes
+        on from it if it is still here, and else begins empty."""
+        for folder in self._folders():
+            (folder / ACCEPTED).unlink(missing_ok=True)
+        kept = self.kept(statement.window) if statement is not None else None
+        if statement is not None and kept is not None and kept.statement == statement.encode():
+            _write(self._folder(statement.window) / ACCEPTED, b"")
 
     def save_progress(self, window: int, progress: Progress) -> None:
         state = progress.state

@@ -41,6 +41,22 @@ def test_the_buffer_goes_on_from_the_last_accepted_window(tmp_path: Path) -> Non
     assert state.buffer()[1] == earlier
 
 
+def test_after_time_away_the_records_say_where_the_buffer_goes_on(tmp_path: Path) -> None:
+    state = WorkState(tmp_path, SIZE)
+    for window in range(3):
+        state.keep(window, kept(window))
+    state.settle(0, accepted=True)
+    state.go_on_from(Statement.parse(kept(2).statement))
+    earlier = state.buffer()[1]
+    assert earlier is not None and earlier.window == 2
+    state.go_on_from(Statement.parse(kept(1).statement).model_copy(update={"trace": "33" * 32}))  # not what is here
+    assert state.buffer()[1] is None and not state.buffer()[0].any()
+    state.go_on_from(Statement.parse(kept(1).statement))
+    assert state.buffer()[1] is not None
+    state.go_on_from(None)
+    assert state.buffer()[1] is None
+
+
 def test_what_was_promised_can_be_shown_and_old_windows_go(tmp_path: Path) -> None:
     state = WorkState(tmp_path, SIZE)
     for window in range(10):
