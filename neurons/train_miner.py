@@ -25,14 +25,15 @@ from neurons.joining import join
 from neurons.runtime import run, sleep_or_stop, together, until
 from neurons.training import Training, join_training
 from protocol.artifacts import Manifest
-from protocol.errors import Refusal, RefusalCode
+from protocol.errors import MalformedMessage, Refusal, RefusalCode
 from protocol.metagraph import TRAINING, Metagraph
 from protocol.training.assignment import assign
 from protocol.training.opening import TRAIN_OPEN, AskOpen, OpenAnswer
+from protocol.training.payload import Floats
 from protocol.training.statement import COMMITMENT_PREFIX, Statement, TrainCommitment
 from protocol.training.windows import Phase, Tick
-from template.artifacts.errors import ArtifactError
 from template.chain import ChainError
+from template.errors import TemplateError
 from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops
 from template.server import Caller, SynapseServer
@@ -61,7 +62,7 @@ async def mine(settings: TrainMinerSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         joined = await join(settings, "train-miner", stop, stack)
         training = await join_training(settings, joined, stop, stack)
-        work = WorkState(settings.state_dir / "training" / "work", training.follower.layout.size)
+        work = WorkState(training.folder / "work", training.follower.layout.size)
         miner = TrainMiner(training, work, settings.chain_poll)
         limits = Limits(concurrency=4, queue=16, concurrency_per_hotkey=2)
         server = SynapseServer(
@@ -97,11 +98,10 @@ class TrainMiner:
     _promised: int = field(default=-1, init=False)  # last window that was committed to
     _shown: int = field(default=-1, init=False)  # last window that was uploaded
     _confirmed: int = field(default=-1, init=False)  # window whose model was compared with the validators'
+    _opened: set[int] = field(default_factory=set, init=False)  # windows whose buffers are uploaded
     _told: str = field(default="", init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        from template.training.following import HistoryBroken, NoRoot
-
         while not stop.is_set():
             try:
                 now = await until(stop, self.training.follower.view.now())
@@ -109,7 +109,7 @@ class TrainMiner:
                     self._say("the first window has not begun")
                 else:
                     await self.step(now, stop)
-            except (ChainError, ArtifactError, HistoryBroken, NoRoot) as error:
+            except (TemplateError, MalformedMessage, OSError) as error:  # of the chain, peers, or the disk
                 log.warning("trying again: %s", error)
             await sleep_or_stop(stop, self.poll)
 
@@ -123,45 +123,35 @@ class TrainMiner:
             await self.reveal(now.window)
 
     async def follow(self, now: Tick) -> bool:
-        """Whether the shared model is the newest there can be; brings it there when it can."""
+        """Whether the shared model is the newest there can be; a step there when it is not."""
         follower = self.training.follower
         wanted = now.window + (now.phase is Phase.AGGREGATE)
-        if follower.shared.window == wanted - 1:
-            window = follower.shared.window
-            settled = await follower.settle()
-            mine = self.training.joined.hotkey.ss58 in settled.statements
-            await asyncio.to_thread(self.work.settle, window, mine)
-            await follower.adopt(settled)
-            log.info("window %d: %d entered%s", window, len(settled.statements), ", mine too" if mine else "")
-        elif follower.shared.window < wanted:
-            await follower.catch_up()
-            await self._find_buffer()
-        elif self._confirmed < wanted and now.phase is Phase.TRAIN:
-            if not await follower.confirm():
-                await self._find_buffer()
+        if follower.shared.window < wanted:
+            if follower.shared.window == wanted - 1 or not await follower.catch_up():
+                settled = await follower.settle()
+                await follower.adopt(settled)
+                mine = self.training.joined.hotkey.ss58 in settled.statements
+                entered = len(settled.statements)
+                log.info("window %d: %d entered%s", settled.record.window, entered, ", mine too" if mine else "")
+        elif self._confirmed < wanted and now.phase is Phase.TRAIN and await follower.confirm() is not None:
             self._confirmed = wanted
-        if follower.shared.window != wanted:
-            self._say(f"window {now.window}: the shared model is still that of window {follower.shared.window}")
         return follower.shared.window == wanted
-
-    async def _find_buffer(self) -> None:
-        """What entered while this miner was away decides what the next window starts with."""
-        me = self.training.joined.hotkey.ss58
-        found = await self.training.follower.last_statements({me})
-        await asyncio.to_thread(self.work.go_on_from, found.get(me))
 
     async def train(self, now: Tick, stop: asyncio.Event) -> None:
         """Work on the window until it is done or over, and commit to the result."""
         training, window = self.training, now.window
         kept = await asyncio.to_thread(self.work.kept, window)
-        if kept is None:
+        if kept is None or Statement.parse(kept.statement).base != training.follower.shared.root:
+            me = training.joined.hotkey.ss58
+            earlier = (await training.follower.recent_statements({me})).get(me)
+            before = await asyncio.to_thread(self.work.buffer, earlier)
             try:
-                trained = await self._trained(window, stop)
-            except WindowOver:
-                log.warning("window %d: not done in time", window)
+                trained = await self._trained(window, before, stop)
+            except (WindowOver, FloatingPointError) as error:
+                log.warning("window %d is lost: %s", window, str(error) or "not done in time")
                 self._promised = self._shown = window
                 return
-            kept = await asyncio.to_thread(self._keep, window, trained)
+            kept = await asyncio.to_thread(self._keep, window, trained, before, earlier if before is not None else None)
         cid = Manifest.of(kept.statement).cid
         latest = await training.follower.view.now()
         if latest is None or latest.window != window or latest.phase not in (Phase.TRAIN, Phase.COMMIT):
@@ -186,6 +176,8 @@ class TrainMiner:
         """Upload the error buffers of a window, for an audit."""
         kept = await asyncio.to_thread(self.work.kept, request.window)
         now = await self.training.follower.view.now()
+        if request.window in self._opened and kept is not None:
+            return OpenAnswer(statement=Manifest.of(kept.statement).cid)
         if kept is None or now is None:
             raise Refusal(RefusalCode.NOT_PERMITTED, "this miner has nothing of that window")
         if now.window == request.window and now.phase in (Phase.ASSIGN, Phase.TRAIN, Phase.COMMIT):
@@ -194,10 +186,11 @@ class TrainMiner:
         for data in (kept.before, kept.after):
             if data is not None:
                 await own.put_bytes(data)
+        self._opened = {request.window, *(window for window in self._opened if window >= request.window - 2)}
         log.info("window %d: opened to %s", request.window, caller.hotkey)
         return OpenAnswer(statement=Manifest.of(kept.statement).cid)
 
-    async def _trained(self, window: int, stop: asyncio.Event) -> Trained:
+    async def _trained(self, window: int, before: Floats | None, stop: asyncio.Event) -> Trained:
         """Train in a thread; raises WindowOver when the commit phase ends, or `stop` comes, before it is done."""
         training, view = self.training, self.training.follower.view
         seed = await view.seed(window, Phase.ASSIGN)
@@ -211,7 +204,7 @@ class TrainMiner:
                 raise WindowOver
             return training.dataset.batch(mine.batch(step), plan.length)
 
-        work = asyncio.ensure_future(asyncio.to_thread(self._train, window, batches))
+        work = asyncio.ensure_future(asyncio.to_thread(self._train, window, before, batches))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=self.poll)
@@ -228,18 +221,17 @@ class TrainMiner:
         finally:
             over.set()
 
-    def _train(self, window: int, batches: Batches) -> Trained:
+    def _train(self, window: int, before: Floats | None, batches: Batches) -> Trained:
         from template.training.windows import train_window
 
         training = self.training
-        before, _ = self.work.buffer()
         resumed = self.work.progress(window, training.trainer.device.type)
         if resumed is not None:
             log.info("window %d: going on at step %d", window, resumed.state.step)
         return train_window(
             training.trainer,
             training.follower.shared.vector,
-            before,
+            before if before is not None else np.zeros(training.follower.layout.size, dtype=np.float32),
             batches,
             training.recipe,
             window,
@@ -247,12 +239,11 @@ class TrainMiner:
             save=lambda progress: self.work.save_progress(window, progress),
         )
 
-    def _keep(self, window: int, trained: Trained) -> Kept:
+    def _keep(self, window: int, trained: Trained, before: Floats | None, earlier: Statement | None) -> Kept:
         """Write down what will be promised; blocking."""
         from template.training.work_state import Kept
 
         training = self.training
-        before, earlier = self.work.buffer()
         payload, after = trained.contribution.encode(), trained.after.astype("<f4").tobytes()
         said = Statement(
             window=window,
@@ -265,9 +256,9 @@ class TrainMiner:
             before=earlier.after if earlier else None,
             after=Manifest.of(after).cid,
         )
-        opened = before.astype("<f4").tobytes() if earlier else None
+        opened = before.astype("<f4").tobytes() if before is not None else None
         kept = Kept(said.encode(), payload, opened, after)
-        self.work.keep(window, kept)
+        self.work.keep(window, kept, earlier.window if earlier else None)
         first, last = trained.losses[0], trained.losses[-1]
         log.info("window %d: %d steps, loss %.3f to %.3f", window, len(trained.losses), first, last)
         return kept

@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from neurons.output import console, print_json
+from neurons.training import check_dataset
 from protocol.dataset import encode_manifest
 from protocol.errors import MalformedMessage
 from protocol.locations import LOCATION_PREFIX, Location
@@ -118,13 +119,7 @@ async def prepare(given: Start, first_block: int, store: ArtifactStore) -> tuple
     made = {name: _checked(kind, wanted.get(name, {})) for name, kind in parts.items()}
     rest = {name: value for name, value in wanted.items() if name not in (*parts, "clock", "architecture")}
     recipe = _checked(Recipe, {**rest, **fixed, **made, "clock": clock})
-    if len(manifest.training) <= recipe.tasks.shards:
-        raise BadRecipe(
-            f"a miner gets {recipe.tasks.shards} of the dataset's {len(manifest.training)} shards: none is left",
-            remedy="build it with smaller --shard-tokens, or set tasks.shards lower",
-        )
-    if not manifest.validation:
-        raise BadRecipe("the dataset has nothing to validate on", remedy="build it with --validation")
+    check_dataset(recipe, manifest)
     return recipe, await store.put_bytes(recipe.encode())
 
 

@@ -2,19 +2,24 @@
 
     python neurons/train_validator.py --netuid 2 --wallet vali        (same as `touchstone train validator ...`)
 
-One window: when the commit phase has closed, read who promised what, and fetch it while miners reveal; then judge forms
-and copies, measure by how much each contribution lowers the loss, train some windows again, and commit a vote for each
-contribution that helps; when voting has closed, compute the next model as everybody does, keep what it was made of
-where others find it, and commit its root. Verdicts and ratings are in the ledger before weights are drawn from them.
+One window: when the commit phase has closed, read who promised what, and fetch it while miners reveal; then judge
+forms, measure by how much each contribution lowers the loss, train some windows again, keep what is to be accepted
+where others find it, and commit a vote for each; when voting has closed, compute the next model as everybody does. The
+record goes on chain with the next vote. Verdicts and ratings are in the ledger before weights are drawn from them.
+
+No miner may make this validator late: what is not there when its time is over is absent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -37,13 +42,12 @@ from protocol.training.opening import TRAIN_OPEN, AskOpen
 from protocol.training.payload import Contribution, encoded_size
 from protocol.training.ratings import LossScore, TrainState, WindowSeen, fold_window, weights
 from protocol.training.statement import Statement
-from protocol.training.votes import ROOT_PREFIX, VOTES_PREFIX, RootCommitment, Votes
+from protocol.training.votes import WORD_PREFIX, Word
 from protocol.training.windows import Phase, Tick
 from protocol.verdicts import Outcome
-from template.artifacts.errors import ArtifactError
-from template.chain import ChainError
+from template.artifacts.errors import ArtifactError, ArtifactTooLarge
 from template.client import SynapseClient, Target
-from template.errors import CallFailed
+from template.errors import CallFailed, TemplateError
 from template.settings import TrainValidatorSettings
 from template.state import read_secret
 
@@ -56,7 +60,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MECHANISM = 1
-FETCHES = 8  # artifacts of miners under way
+FETCHES = 32  # artifacts of miners under way
+FETCH_SHARE = 0.3  # of the score phase, for what was not there when it began
 OPEN_SECONDS = 60.0  # for a miner to open its buffers
 VOTE_BLOCKS = 4  # left for the vote to be committed
 
@@ -73,7 +78,7 @@ async def validate(settings: TrainValidatorSettings, stop: asyncio.Event) -> Non
     async with AsyncExitStack() as stack:
         joined = await join(settings, "train-validator", stop, stack)
         training = await join_training(settings, joined, stop, stack)
-        ledger = stack.enter_context(TrainLedger(settings.state_dir / "training" / "ledger.sqlite"))
+        ledger = stack.enter_context(TrainLedger(training.folder / "ledger.sqlite"))
         client = await stack.enter_async_context(SynapseClient(joined.hotkey, allow_local=joined.chain.is_local))
         secret = read_secret(settings.state_dir / "secret")
         validator = TrainValidator(settings, training, ledger, client, secret)
@@ -82,12 +87,19 @@ async def validate(settings: TrainValidatorSettings, stop: asyncio.Event) -> Non
 
 @dataclass
 class WindowWork:
-    """What a validator has of one window. `shown` grows while miners reveal."""
+    """What a validator has of one window. `shown` grows while miners reveal; `under_way`: what is being fetched."""
 
     window: int
     due: Mapping[str, Promised]
     shown: dict[str, Shown] = field(default_factory=dict)
+    under_way: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     judged: Judged | None = None
+    voted: bool = False
+
+    def give_up(self) -> None:
+        for task in self.under_way.values():
+            task.cancel()
+        self.under_way.clear()
 
 
 @dataclass(frozen=True)
@@ -105,25 +117,29 @@ class MinerTask:
 
 @dataclass(frozen=True)
 class Judged:
-    """By hotkey. `audited`: those whose training was repeated; `unopened`: those who were asked and did not open."""
+    """By hotkey. `audited`: those whose training was repeated; `unopened`: those who were asked and did not open.
+    `blind`: this validator could not see enough of the window to say anything of anybody."""
 
     verdicts: Mapping[str, Verdict]
     scores: Mapping[str, LossScore]
-    audited: frozenset[str]
-    unopened: frozenset[str]
-    loss: float | None
+    audited: frozenset[str] = frozenset()
+    unopened: frozenset[str] = frozenset()
+    loss: float | None = None
+    blind: str = ""
 
     def accepts(self, hotkey: str) -> bool:
         verdict, score = self.verdicts.get(hotkey), self.scores.get(hotkey)
         fine = verdict is None or verdict.outcome is Outcome.ACCEPT
-        return fine and hotkey not in self.unopened and score is not None and score.helps
+        return not self.blind and fine and hotkey not in self.unopened and score is not None and score.helps
 
     def seen(self, hotkey: str) -> WindowSeen:
         verdict, score = self.verdicts.get(hotkey), self.scores.get(hotkey)
-        if hotkey in self.unopened or (verdict is None and score is None):
+        if self.blind:
+            return WindowSeen(hotkey, Outcome.INCONCLUSIVE)
+        if verdict is None and score is None:
             return WindowSeen(hotkey, None)
         outcome = verdict.outcome if verdict else Outcome.ACCEPT
-        return WindowSeen(hotkey, outcome, score, hotkey in self.audited)
+        return WindowSeen(hotkey, outcome, score, hotkey in self.audited, hotkey in self.unopened)
 
 
 @dataclass
@@ -136,12 +152,11 @@ class TrainValidator:
     client: SynapseClient
     secret: bytes
     _work: WindowWork | None = field(default=None, init=False)
+    _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FETCHES), init=False)
     _confirmed: int = field(default=-1, init=False)  # window whose model was compared with the others'
     _told: str = field(default="", init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        from template.training.following import HistoryBroken, NoRoot
-
         while not stop.is_set():
             try:
                 now = await until(stop, self.training.follower.view.now())
@@ -149,98 +164,100 @@ class TrainValidator:
                     self._say("the first window has not begun")
                 else:
                     await until(stop, self.step(now))
-            except (ChainError, ArtifactError, HistoryBroken, NoRoot) as error:
+            except (TemplateError, MalformedMessage, OSError, sqlite3.Error) as error:  # of the chain, peers, the disk
                 log.warning("trying again: %s", error)
             await sleep_or_stop(stop, self.settings.chain_poll)
+        if self._work is not None:
+            self._work.give_up()
 
     async def step(self, now: Tick) -> None:
         """Whatever is due in this phase and not done yet. Raises ChainError and TemplateError."""
         if not await self.follow(now) or now.phase not in (Phase.REVEAL, Phase.SCORE):
             return
         if self._work is None or self._work.window != now.window:
+            if self._work is not None:
+                self._work.give_up()
             due = await self.training.follower.view.due(now.window)
             log.info("window %d: %d promised a contribution", now.window, len(due))
             self._work = WindowWork(now.window, due)
         work = self._work
         if work.judged is None:
-            await self.fetch(work)
-        if now.phase is Phase.SCORE and work.judged is None:
-            work.judged = await self.judge(work, now)
-            await self.vote(work)
+            scoring = now.phase is Phase.SCORE
+            longest = FETCH_SHARE * await self.seconds_left(now) if scoring else self.settings.chain_poll
+            await self.fetch(work, max(1.0, longest))
+        if now.phase is Phase.SCORE:
+            work.give_up()
+            if work.judged is None:
+                work.judged = await self.judge(work, now)
+            if not work.voted:
+                await self.vote(work)
+                work.voted = True
 
     async def follow(self, now: Tick) -> bool:
-        """Whether the shared model is the newest there can be; brings it there when it can."""
+        """Whether the shared model is the newest there can be; a step there when it is not."""
         follower = self.training.follower
         wanted = now.window + (now.phase is Phase.AGGREGATE)
-        if follower.shared.window == wanted - 1:
-            await self.close(await follower.settle())
-        elif follower.shared.window < wanted:
-            await follower.catch_up()
-        elif self._confirmed < wanted and now.phase is Phase.TRAIN:
-            await follower.confirm()
+        if follower.shared.window < wanted:
+            if follower.shared.window == wanted - 1 or not await follower.catch_up():
+                await self.close(await follower.settle())
+        elif self._confirmed < wanted and now.phase is Phase.TRAIN and await follower.confirm() is not None:
             self._confirmed = wanted
-        if follower.shared.window != wanted:
-            self._say(f"window {now.window}: the shared model is still that of window {follower.shared.window}")
         return follower.shared.window == wanted
 
-    async def fetch(self, work: WindowWork) -> None:
-        """Get what miners have revealed by now; what is not there yet is asked for again in the next step."""
-        room = asyncio.Semaphore(FETCHES)
-        size = self.training.follower.layout.size
+    async def fetch(self, work: WindowWork, longest: float) -> None:
+        """Get what miners have revealed, for `longest` seconds at most. What has failed is asked for again by the next
+        call; what is slow goes on meanwhile and keeps nobody waiting."""
+        for hotkey, promised in work.due.items():
+            task = work.under_way.get(hotkey)
+            if hotkey not in work.shown and (task is None or task.done()):
+                work.under_way[hotkey] = asyncio.create_task(self._fetch_one(work, hotkey, promised))
+        pending = [task for task in work.under_way.values() if not task.done()]
+        if pending:
+            await asyncio.wait(pending, timeout=longest)
 
-        async def one(hotkey: str, promised: Promised) -> None:
-            async with room:
-                try:
-                    said = await self._get(promised.statement, promised, statements.MAX_BYTES)
-                    payload = Statement.parse(said).payload
-                    shown = await self._get(payload, promised, encoded_size(size))
-                except MalformedMessage:  # it is shown, and will be rejected for it
-                    work.shown[hotkey] = Shown(said, b"", promised.block)
-                except ArtifactError as error:
-                    log.debug("%s: %s", hotkey, error)
-                else:
-                    work.shown[hotkey] = Shown(said, shown, promised.block)
-
-        missing = [(hotkey, promised) for hotkey, promised in work.due.items() if hotkey not in work.shown]
-        await asyncio.gather(*(one(hotkey, promised) for hotkey, promised in missing))
+    async def _fetch_one(self, work: WindowWork, hotkey: str, promised: Promised) -> None:
+        most = encoded_size(self.training.follower.layout.size)
+        try:
+            async with self._room:
+                said = await self._get(promised.statement, promised, statements.MAX_BYTES)
+        except ArtifactError as error:
+            log.debug("%s: %s", hotkey, error)
+            return
+        try:
+            payload = Statement.parse(said).payload
+            async with self._room:
+                shown = await self._get(payload, promised, most)
+        except (MalformedMessage, ArtifactTooLarge):  # it is shown, and will be rejected for it
+            shown = b""
+        except ArtifactError as error:
+            log.debug("%s: %s", hotkey, error)
+            return
+        work.shown[hotkey] = Shown(said, shown)
 
     async def judge(self, work: WindowWork, now: Tick) -> Judged:
         """Verdicts and scores of everything that was shown."""
         training, view, window = self.training, self.training.follower.view, work.window
         follower, recipe = training.follower, training.recipe
+        blind = _blind(work, follower.shared.root)
+        if blind:
+            log.warning("window %d: no verdicts: %s", window, blind)
+            return Judged({}, {}, blind=blind)
         assigned, revealed = await view.seed(window, Phase.ASSIGN), await view.seed(window, Phase.REVEAL)
-        earlier = await self.earlier(work)
+        earlier = await follower.recent_statements(_going_on(work))
         due_of = {
             hotkey: Due(window, follower.shared.root, follower.layout.size, recipe, earlier.get(hotkey))
             for hotkey in work.shown
         }
         chunks = compared_chunks(revealed, follower.layout.size)
-        forms = await asyncio.to_thread(judge_forms, due_of, work.shown, chunks, recipe.copy_from)
+        forms = await asyncio.to_thread(judge_forms, due_of, work.shown, chunks)
         tasks = {hotkey: self.task(assigned, revealed, hotkey) for hotkey in forms.contributions}
         await training.dataset.fetch({shard for task in tasks.values() for shard in task.shards})
         await training.dataset.fetch([0], "validation")
         scores, loss = await asyncio.to_thread(self._scores, forms, tasks)
-        verdicts = dict(forms.verdicts)
-        audited, unopened = await self.audits(work, now, forms, scores, tasks, due_of, verdicts)
-        return Judged(verdicts, scores, audited, unopened, loss)
-
-    async def earlier(self, work: WindowWork) -> dict[str, Statement]:
-        """The last accepted statements of those who go on with a buffer; from the records when this validator has not
-        seen them."""
-        wanted = set()
-        for hotkey, shown in work.shown.items():
-            try:
-                if Statement.parse(shown.statement).before is not None:
-                    wanted.add(hotkey)
-            except MalformedMessage:
-                continue
-        known = await asyncio.to_thread(self.ledger.statements, wanted)
-        missing = wanted - known.keys()
-        if missing:
-            found = await self.training.follower.last_statements(missing)
-            await asyncio.to_thread(self.ledger.remember, found)
-            known |= found
-        return known
+        helping = [hotkey for hotkey in forms.contributions if scores[hotkey].helps]
+        verdicts, unopened = await self.audits(work, now, forms, helping, tasks, due_of)
+        audited = {h for h, verdict in verdicts.items() if verdict.reason is not Reason.UNCHECKED}
+        return Judged({**forms.verdicts, **verdicts}, scores, frozenset(audited), unopened, loss)
 
     def task(self, assigned: bytes, revealed: bytes, hotkey: str) -> MinerTask:
         training = self.training
@@ -254,56 +271,76 @@ class TrainValidator:
         work: WindowWork,
         now: Tick,
         forms: Forms,
-        scores: Mapping[str, LossScore],
+        helping: Sequence[str],
         tasks: Mapping[str, MinerTask],
         due_of: Mapping[str, Due],
-        verdicts: dict[str, Verdict],
-    ) -> tuple[frozenset[str], frozenset[str]]:
-        """Train again what the draw says, of what would be accepted; (audited, unopened). What there is no time for is
-        inconclusive: it was drawn, and was not checked."""
-        seed = await self.training.follower.view.seed(work.window, Phase.SCORE)
-        states = await asyncio.to_thread(self.ledger.states)
-        drawn_ones = sorted(
-            (sha256(seed + forms.statements[hotkey].encode()).digest(), hotkey)
-            for hotkey in forms.contributions
-            if hotkey not in verdicts and scores[hotkey].helps
+    ) -> tuple[dict[str, Verdict], frozenset[str]]:
+        """Train again what the draw says, and everybody who is alike, of what would be accepted: (verdicts, unopened).
+
+        Whoever has to be audited and is not for lack of time is inconclusive. Whoever was drawn from a trusted hotkey's
+        windows and is not, is as if it had not been drawn.
+        """
+        chosen = await self._drawn(work.window, forms, helping)
+        patience = min(OPEN_SECONDS, await self.seconds_left(now) / 2)
+        openings = await asyncio.gather(
+            *(self._opened(work, hotkey, forms.statements[hotkey], patience) for hotkey in chosen)
         )
-        audited, unopened, longest = set(), set(), 0.0
-        for digest, hotkey in drawn_ones:
-            if not drawn(self.secret, digest, self.rate(states.get(hotkey), hotkey, work.window)):
+        verdicts: dict[str, Verdict] = {}
+        longest = 0.0
+        for (hotkey, must), opened in zip(chosen.items(), openings, strict=True):
+            if opened is None or isinstance(opened, Verdict):
+                if opened is not None:
+                    verdicts[hotkey] = opened
                 continue
             started = time.monotonic()
             if await self.seconds_left(now) <= longest:
-                verdicts[hotkey] = Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "no time for the audit")
+                if must:
+                    verdicts[hotkey] = Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "no time for the audit")
                 continue
-            opened = await self.opened(work, hotkey, forms.statements[hotkey])
-            if opened is None:
-                unopened.add(hotkey)
-                continue
-            task = tasks[hotkey]
-            verdicts[hotkey] = await asyncio.to_thread(
-                self._audit, task, due_of[hotkey], forms.statements[hotkey], forms.contributions[hotkey], opened
-            )
-            audited.add(hotkey)
+            said, contribution = forms.statements[hotkey], forms.contributions[hotkey]
+            verdict = await asyncio.to_thread(self._audit, tasks[hotkey], due_of[hotkey], said, contribution, opened)
+            if verdict.outcome is Outcome.REJECT and hotkey in forms.alike:
+                others = ", ".join(forms.alike[hotkey])
+                verdict = Verdict(Outcome.REJECT, Reason.COPY, f"it keeps what {others} keeps; {verdict.detail}")
+            verdicts[hotkey] = verdict
             longest = max(longest, time.monotonic() - started)
-        return frozenset(audited), frozenset(unopened)
+        unopened = frozenset(h for h, opened in zip(chosen, openings, strict=True) if opened is None)
+        return verdicts, unopened
 
-    async def opened(self, work: WindowWork, hotkey: str, said: Statement) -> Opened | None:
-        """The error buffers that a statement names; None when the miner does not open them."""
+    async def _drawn(self, window: int, forms: Forms, helping: Sequence[str]) -> dict[str, bool]:
+        """Whom to audit, in the order to do it: {hotkey: whether it may not pass without}."""
+        seed = await self.training.follower.view.seed(window, Phase.SCORE)
+        states = await asyncio.to_thread(self.ledger.states)
+        chosen: dict[str, bool] = {}
+        digests = {hotkey: sha256(seed + forms.statements[hotkey].encode()).digest() for hotkey in helping}
+        for hotkey in sorted(helping, key=lambda hotkey: (hotkey not in forms.alike, digests[hotkey])):
+            rate = 1.0 if hotkey in forms.alike else self.rate(states.get(hotkey), hotkey, window)
+            if drawn(self.secret, digests[hotkey], rate):
+                chosen[hotkey] = rate >= 1.0
+        return chosen
+
+    async def _opened(self, work: WindowWork, hotkey: str, said: Statement, patience: float) -> Opened | Verdict | None:
+        """The error buffers that a statement names; None when the miner does not open them in time, and a verdict when
+        what it opens is none."""
         neuron = self.training.joined.watch.metagraph.by_hotkey.get(hotkey)
         if neuron is None or not neuron.is_serving:
             return None
-        size = self.training.follower.layout.size
+        bytes_each, promised = 4 * self.training.follower.layout.size, work.due[hotkey]
+
+        async def both() -> tuple[bytes, bytes]:
+            await self.client.call(Target.of(neuron), TRAIN_OPEN, AskOpen(window=work.window), deadline=patience)
+            before = await self._get(said.before, promised, bytes_each) if said.before else bytes(bytes_each)
+            return before, await self._get(said.after, promised, bytes_each)
+
         try:
-            await self.client.call(Target.of(neuron), TRAIN_OPEN, AskOpen(window=work.window), deadline=OPEN_SECONDS)
-            promised = work.due[hotkey]
-            before = await self._get(said.before, promised, 4 * size) if said.before else bytes(4 * size)
-            after = await self._get(said.after, promised, 4 * size)
-        except (CallFailed, ArtifactError) as error:
-            log.info("%s did not open window %d: %s", hotkey, work.window, error)
+            before, after = await asyncio.wait_for(both(), patience)
+        except ArtifactTooLarge:
+            before, after = b"", b""
+        except (CallFailed, ArtifactError, asyncio.TimeoutError) as error:
+            log.info("%s did not open window %d: %s", hotkey, work.window, str(error) or "not in time")
             return None
-        if not len(before) == len(after) == 4 * size:
-            return None  # what it committed to is no buffer of this model
+        if not len(before) == len(after) == bytes_each:
+            return Verdict(Outcome.REJECT, Reason.BUFFER, "what it committed to is no buffer of this model")
         return Opened(np.frombuffer(before, "<f4").astype(np.float32), np.frombuffer(after, "<f4").astype(np.float32))
 
     def rate(self, state: TrainState | None, hotkey: str, window: int) -> float:
@@ -324,28 +361,35 @@ class TrainValidator:
         return (now.until - VOTE_BLOCKS - await chain.block()) * await chain.block_seconds()
 
     async def vote(self, work: WindowWork) -> None:
-        assert work.judged is not None
-        chosen = frozenset(promised.uid for hotkey, promised in work.due.items() if work.judged.accepts(hotkey))
-        await self.training.say((VOTES_PREFIX, Votes(work.window, chosen).encode()))
+        """Keep what is accepted where everybody finds it, then say so, with the record of the window before."""
+        judged, own = work.judged, self.training.peers.own
+        assert judged is not None
+        chosen = {hotkey: promised for hotkey, promised in work.due.items() if judged.accepts(hotkey)}
+        for hotkey in chosen:
+            await own.put_bytes(work.shown[hotkey].payload)
+            await own.put_bytes(work.shown[hotkey].statement)
+        uids = frozenset(promised.uid for promised in chosen.values())
+        word = Word(work.window, uids, self.training.follower.shared.record)
+        await self.training.say((WORD_PREFIX, word.encode()))
         for hotkey in sorted(work.due):
-            verdict, score = work.judged.verdicts.get(hotkey), work.judged.scores.get(hotkey)
+            verdict, score = judged.verdicts.get(hotkey), judged.scores.get(hotkey)
             told = f"{verdict.outcome}, {verdict.reason}: {verdict.detail}" if verdict else "not audited"
             gain = f"helps {score.assigned:+.4f} / {score.unassigned:+.4f}" if score else "not scored"
             log.info("window %d: %s: %s; %s", work.window, hotkey, gain, told)
         log.info("window %d: %d shown, voted for %d", work.window, len(work.shown), len(chosen))
 
     async def close(self, settled: Settled) -> None:
-        """Keep what the next model was made of where others find it, go on from it, commit its root, fold and pay."""
+        """Keep what the next model was made of where others find it, fold, go on from it, and pay. Everything before
+        the step is done again when it is cut off."""
         own, window = self.training.peers.own, settled.record.window
         for data in (*settled.payloads.values(), *(said.encode() for said in settled.statements.values())):
             await own.put_bytes(data)
         if settled.checkpoint is not None:
             await own.put_bytes(settled.checkpoint)
-        cid = await own.put_bytes(settled.record.encode())
-        await self.training.follower.adopt(settled)
-        await self.training.say((ROOT_PREFIX, RootCommitment(window, settled.record.root, cid).encode()))
-        log.info("window %d: %d entered, model %s", window, len(settled.statements), settled.record.root[:16])
+        await own.put_bytes(settled.record.encode())
         await asyncio.to_thread(self._fold, settled)
+        await self.training.follower.adopt(settled)
+        log.info("window %d: %d entered, model %s", window, len(settled.statements), settled.record.root[:16])
         if self.settings.set_weights:
             await self.weights(window)
 
@@ -404,7 +448,7 @@ class TrainValidator:
         judged = work.judged if work is not None and work.window == window else None
         row = WindowRow(window, settled.record.root, judged.loss if judged else None, len(settled.statements))
         if work is None or judged is None:  # it was away: nothing is known of this window but its result
-            self.ledger.commit(row, {}, [], settled.statements)
+            self.ledger.commit(row, {}, [])
             return
         before = self.ledger.states()
         seen = [judged.seen(hotkey) for hotkey in work.due]
@@ -424,7 +468,7 @@ class TrainValidator:
                     one.hotkey in settled.statements,
                 )
             )
-        self.ledger.commit(row, states, rows, settled.statements)
+        self.ledger.commit(row, states, rows)
 
     async def _get(self, cid: str, promised: Promised, most: int) -> bytes:
         return await self.training.peers.fetch(cid, [promised.location], most)
@@ -433,6 +477,28 @@ class TrainValidator:
         if sentence != self._told:
             log.info("%s", sentence)
         self._told = sentence
+
+
+def _blind(work: WindowWork, root: str) -> str:
+    """Why this validator should say nothing of a window: the fault lies more likely here than with most miners."""
+    if 2 * len(work.shown) < len(work.due):
+        return f"only {len(work.shown)} of {len(work.due)} could be fetched"
+    bases = Counter(said.base for said in _statements(work).values())
+    other = [base for base, count in bases.items() if base != root and 2 * count > len(work.shown)]
+    return f"most miners trained from another model, {other[0][:16]}" if other else ""
+
+
+def _going_on(work: WindowWork) -> set[str]:
+    """Those whose error buffer goes on from an earlier window."""
+    return {hotkey for hotkey, said in _statements(work).items() if said.before is not None}
+
+
+def _statements(work: WindowWork) -> dict[str, Statement]:
+    found = {}
+    for hotkey, shown in work.shown.items():
+        with contextlib.suppress(MalformedMessage):
+            found[hotkey] = Statement.parse(shown.statement)
+    return found
 
 
 def _finite(value: float) -> float | None:

@@ -13,11 +13,13 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurons import models
 from neurons.joining import Joined
 from neurons.runtime import in_thread, until
+from protocol.dataset import DatasetManifest
 from protocol.errors import MalformedMessage
 from protocol.locations import LOCATION_PREFIX, Location
 from protocol.training.recipe import COMMITMENT_PREFIX as RECIPE_PREFIX
@@ -25,7 +27,7 @@ from protocol.training.recipe import MAX_BYTES as MAX_RECIPE
 from protocol.training.recipe import Recipe, parse_recipe_commitment
 from template.artifacts.opening import open_store
 from template.chain import Chain
-from template.commitments import replaced
+from template.commitments import MAX_TEXTS, replaced
 from template.errors import TemplateError
 from template.settings import TrainSettings
 
@@ -53,6 +55,7 @@ class Training:
     follower: Follower
     peers: Peers
     location: str
+    folder: Path  # of this neuron, for this recipe
 
     async def say(self, *texts: tuple[str, str]) -> None:
         """Commit (prefix, text) pairs beside where this neuron's artifacts are; other texts of the hotkey stay. Raises
@@ -62,8 +65,15 @@ class Training:
         wanted = held.texts if held else ()
         for prefix, text in ((LOCATION_PREFIX, self.location), *texts):
             wanted = replaced(wanted, prefix, text)
-        if held is None or held.texts != wanted:
-            await chain.commit(netuid, hotkey, *wanted)
+        if held is not None and held.texts == wanted:
+            return
+        if len(wanted) > MAX_TEXTS:
+            raise TemplateError(
+                f"{hotkey.ss58} has committed {', '.join(text.partition('/')[0] for text in wanted)}, "
+                f"and the chain keeps {MAX_TEXTS} texts of a hotkey",
+                remedy="take part in training with another hotkey than the owner's",
+            )
+        await chain.commit(netuid, hotkey, *wanted)
 
 
 async def join_training(
@@ -89,15 +99,33 @@ async def join_training(
         module, recipe.inner, profile=recipe.profile, device=settings.device, threads=models.thread_count(settings)
     )
     layout = Layout.of(module)
-    folder = settings.state_dir / "training"
+    folder = settings.state_dir / "training" / recipe.id[:16]  # another recipe is another history
     store = SharedStore(folder / "model", recipe.architecture, layout)
     view = WindowView(chain, watch.netuid, recipe.clock.schedule)
     follower = Follower(view, recipe, layout, store, peers.fetch)
     shared = await until(stop, follower.begin([owners]))
     log.info("model %s of window %d, %d parameters", shared.root[:16], shared.window, layout.size)
     shards = await stack.enter_async_context(open_store(owners, allow_local=chain.is_local))
-    dataset = Dataset(await until(stop, fetch_manifest(shards, recipe.dataset)), shards, folder / "data")
-    return Training(joined, recipe, dataset, trainer, follower, peers, published(settings))
+    manifest = await until(stop, fetch_manifest(shards, recipe.dataset))
+    dataset = Dataset(manifest, shards, settings.state_dir / "training" / "data")
+    check_dataset(recipe, dataset.manifest)
+    return Training(joined, recipe, dataset, trainer, follower, peers, published(settings), folder)
+
+
+def check_dataset(recipe: Recipe, manifest: DatasetManifest) -> None:
+    """Raises NoTraining when the recipe cannot be followed on this data."""
+    length, wanted = recipe.tasks.length, recipe.tasks.shards
+    usable = sum(shard.tokens > length for shard in manifest.training)
+    problem = ""
+    if usable <= wanted:
+        problem = f"a miner gets {wanted} of {usable} shards that are long enough, and none is left to compare with"
+    elif not manifest.validation or manifest.validation[0].tokens <= length:
+        problem = "the first validation shard has no whole sequence"
+    elif manifest.vocabulary > recipe.architecture.vocab_size:
+        problem = "the dataset has tokens that the model does not know"
+    if problem:
+        remedy = "the owner builds another dataset, or sets the recipe otherwise"
+        raise NoTraining(f"recipe and dataset do not fit: {problem}", remedy=remedy)
 
 
 def published(settings: TrainSettings) -> str:

@@ -20,10 +20,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 from blake3 import blake3
 from cbrrr import CID, DagCborTypes, decode_dag_cbor, encode_dag_cbor
+from pydantic import AfterValidator, Field
 
 from protocol.errors import MalformedMessage
 from protocol.synapse import MIB
@@ -134,6 +135,18 @@ def manifest_cid(data: bytes) -> str:
 def require_artifact(cid: str) -> None:
     """Raises MalformedMessage unless `cid` is the address of an artifact in its one form."""
     _read_cid(cid, DAG_CBOR, "an artifact")
+
+
+def _artifact(cid: str) -> str:
+    try:
+        require_artifact(cid)
+    except MalformedMessage as error:
+        raise ValueError(str(error)) from None  # the only error that pydantic takes for a refusal
+    return cid
+
+
+Cid: TypeAlias = Annotated[str, Field(max_length=59), AfterValidator(_artifact)]
+"""An artifact's address as a field of a message."""
 
 
 def require_object(cid: str) -> None:

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from protocol.artifacts import require_artifact
+from protocol.artifacts import Cid
 from protocol.errors import MalformedMessage
 from protocol.generation import MAX_TOKEN_ID, Hex32, TokenId, canonical_json
 from protocol.synapse import MIB, Message, decode
@@ -35,17 +35,6 @@ MAX_NOTES = 64  # sources, and licences
 
 Split: TypeAlias = Literal["training", "validation"]
 Note: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-def _artifact(cid: str) -> str:
-    try:
-        require_artifact(cid)
-    except MalformedMessage as error:
-        raise ValueError(str(error)) from None  # the only error that pydantic takes for a refusal
-    return cid
-
-
-Cid: TypeAlias = Annotated[str, Field(max_length=59), AfterValidator(_artifact)]
 
 
 class Shard(Message):

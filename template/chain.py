@@ -244,6 +244,10 @@ class Chain:
     async def block(self) -> int:
         return await self._run("read the block number", lambda c: c.block())
 
+    async def finalized_block(self) -> int:
+        """The newest block that no reorganisation can take back."""
+        return await self._run("finalized block", lambda client: client.finalized_block())
+
     async def block_hash(self, block: int) -> str:
         """0x-prefixed hash of a block."""
         return str(await self._run(f"read the hash of block {block}", lambda c: c._substrate.block_hash(block)))

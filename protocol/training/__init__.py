@@ -7,7 +7,9 @@
     buffers        what is kept: the error buffer, and how an audit takes it apart
     statement      what is promised before it is sent: the commitment on chain
     trace          how the work can be taken up again: state digests, their root, and the bisection of a dispute
-    copies         whose it is: contributions that are somebody else's
+    opening        how an audit asks for the buffers
+    copies         whose it is: contributions that are too much alike
+    judging        what is wrong with it: verdicts on form and on replays
     ratings        what it is worth: loss scores, ratings, weights
     votes          what is taken: the stake behind each contribution, and behind the next model
     aggregation    what becomes of it: the clipped mean, the next model

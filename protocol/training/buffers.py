@@ -4,6 +4,7 @@
     after = remainder(total, contribution)                     what is left for the next window
     change = claimed_change(before, after, contribution, kept) back from what an audit opens to what was trained
     distance(claimed, replayed)                                relative distance of two changes; LIMIT for "tolerant"
+    sent_distance(after, contribution)                         whether what was sent is what should have been
     same(before, after, contribution, replayed, kept)          whether a replay gives the same bits, for "exact"
     follows(statement, earlier)                                whether a window starts with a buffer it may start with
 
@@ -14,14 +15,21 @@ miner says its training made, and repeats the training.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from protocol.training.payload import Contribution, Floats, compress
+from protocol.training.payload import NEGATIVE, Contribution, Floats, compress
 from protocol.training.statement import Statement
 
-# Largest relative distance of an honest change in float32: across instruction sets they were 8.3e-6 apart at most, a
-# learning rate 0.1 % off 9.8e-4, one step of six left out 0.17.
+# Largest relative distance of an honest change, unless the recipe says otherwise. Across instruction sets honest
+# changes in float32 were 8.3e-6 apart at most (CPUs, 10 steps), a learning rate 0.1 % off 9.8e-4, one step of six left
+# out 0.17.
 LIMIT = 1e-4
+# What is sent may differ by so much of its norm from what the opened buffers say it should be: entries that are equal
+# to the last bits may change places, which in a model of a few chunks is some percent.
+PAYLOAD_LIMIT = 0.1
+WINDOWS = 16  # a buffer is carried on from a contribution at most so many windows old
 
 
 def accumulate(before: Floats, change: Floats, kept: float) -> Floats:
@@ -54,6 +62,15 @@ def distance(claimed: Floats, replayed: Floats) -> float:
     return float(apart / true) if true > 0.0 else 0.0 if apart == 0.0 else float("inf")
 
 
+def sent_distance(after: Floats, contribution: Contribution) -> float:
+    """Relative distance of what was sent from what should have been: the largest entries of what buffer and
+    contribution are together. Without this anything could be sent, and the buffer after it made to fit."""
+    total = remainder(after, _negative(contribution))
+    if not np.isfinite(total).all():
+        return float("inf")
+    return distance(contribution.dense(), compress(total).dense())
+
+
 def same(before: Floats, after: Floats, contribution: Contribution, replayed: Floats, kept: float) -> bool:
     """Whether the replayed change gives this payload and this buffer, to the bit."""
     total = accumulate(before, replayed, kept)
@@ -63,8 +80,14 @@ def same(before: Floats, after: Floats, contribution: Contribution, replayed: Fl
 
 
 def follows(statement: Statement, earlier: Statement | None) -> bool:
-    """Whether the window starts with nothing, or with what the miner's last accepted one left: a buffer from elsewhere
-    would be a contribution that nobody trained."""
+    """Whether the window starts with nothing, or with what the miner's last one that entered the model left, if that
+    is not too old: a buffer from elsewhere would be a contribution that nobody trained."""
     if statement.before is None:
         return True
-    return earlier is not None and earlier.window < statement.window and statement.before == earlier.after
+    if earlier is None or statement.before != earlier.after:
+        return False
+    return 0 < statement.window - earlier.window <= WINDOWS
+
+
+def _negative(contribution: Contribution) -> Contribution:
+    return replace(contribution, codes=contribution.codes ^ np.uint8(NEGATIVE))

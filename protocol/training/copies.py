@@ -1,20 +1,21 @@
-"""Whose work a contribution is: two that keep the same entries are one.
+"""Whose work a contribution is: two that keep the same entries are suspects, and a replay decides.
 
     shared = overlaps([contribution, ...], chunks)        [n, n] share of kept entries that two have in common
-    copied = copies({hotkey: Committed(block, contribution)}, chunks)       hotkey -> the earlier one it repeats
+    alike({hotkey: contribution}, chunks, alike_from)     {hotkey: those that keep what it keeps}
 
 Which entries are the largest depends on the data. Honest miners of one window share 4.5 % of them, 5.1 % at most (8
-miners of a 0.92 M parameter model; 1.6 % by chance), so COPY lies far from both. Smaller models and
-poorer data leave less to choose from, so the recipe may say otherwise. Perturbed values do not hide a copy:
-the places are what is compared, and a contribution with other places is another contribution. Of two the earlier
-commitment keeps its place; nobody can copy an honest miner, whose contribution is unknown until the commit phase has
-closed, so two of one block are one owner's and the order of their hotkeys decides.
+miners of a 0.92 M parameter model; 1.6 % by chance). Smaller models and poorer data leave less to choose from, so the
+recipe says from where on it is too much. Perturbed values do not hide a copy: the places are what is compared, and a
+contribution with other places is another contribution.
+
+An overlap alone is no verdict. Everybody's data and start are public, so whoever has the time can train on somebody
+else's data and commit first; the order of commitments proves nothing. But of two that are alike at most one is what its
+own data gives, and a replay tells which.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +23,7 @@ import numpy.typing as npt
 from protocol.draw import Draw
 from protocol.training.payload import CHUNK, Contribution
 
-COPY = 0.15  # share of common entries from which the later of two is a copy
 COMPARED = 256  # chunks at most: 16,384 entries tell 5 % from 15 % with no error worth naming
-
-
-@dataclass(frozen=True)
-class Committed:
-    """A contribution and the block that its commitment is in."""
-
-    block: int
-    contribution: Contribution
 
 
 def compared_chunks(seed: bytes, size: int) -> tuple[int, ...]:
@@ -60,14 +52,12 @@ def overlaps(contributions: Sequence[Contribution], chunks: Sequence[int]) -> np
     return common / max(total, 1)
 
 
-def copies(committed: Mapping[str, Committed], chunks: Sequence[int], copy_from: float = COPY) -> dict[str, str]:
-    """The hotkeys whose contribution repeats another one's that was committed before, and whose that is. `copy_from`:
-    the share of common entries that makes it a copy."""
-    order = sorted(committed, key=lambda hotkey: (committed[hotkey].block, hotkey))
-    shared = overlaps([committed[hotkey].contribution for hotkey in order], chunks)
-    found = {}
-    for later, hotkey in enumerate(order):
-        earlier = np.flatnonzero(shared[later, :later] >= copy_from)
-        if len(earlier):
-            found[hotkey] = order[earlier[0]]
-    return found
+def alike(
+    contributions: Mapping[str, Contribution], chunks: Sequence[int], alike_from: float
+) -> dict[str, tuple[str, ...]]:
+    """Everybody whose contribution shares at least `alike_from` of its entries with others, and those others."""
+    order = sorted(contributions)
+    shared = overlaps([contributions[hotkey] for hotkey in order], chunks)
+    np.fill_diagonal(shared, 0.0)
+    found = {hotkey: np.flatnonzero(row >= alike_from) for hotkey, row in zip(order, shared, strict=True)}
+    return {hotkey: tuple(order[other] for other in others) for hotkey, others in found.items() if len(others)}

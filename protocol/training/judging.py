@@ -2,7 +2,7 @@
 
     Due(window, base, size, recipe, earlier)           what a validator knows before it looks
     check(due, miner, statement, payload)              form: (contribution, verdict); one of the two is None
-    judge_forms(due_of, shown, chunks)                 the same for a window, and copies                -> Forms
+    judge_forms(due_of, shown, chunks)                 the same for a window, and who is alike          -> Forms
     judge_replay(due, statement, contribution, opened, replayed, trace)      after an audit
 
 Whoever did not show what it committed to in time, or did not open its buffers to an audit, has no verdict: it is absent
@@ -20,7 +20,7 @@ import numpy as np
 
 from protocol.errors import MalformedMessage
 from protocol.training import buffers
-from protocol.training.copies import COPY, Committed, copies
+from protocol.training.copies import alike
 from protocol.training.payload import Contribution, Floats, decode
 from protocol.training.recipe import Recipe
 from protocol.training.statement import Statement
@@ -36,7 +36,8 @@ class Reason(str, Enum):
     PAYLOAD = "payload"  # bytes that no contribution has
     EMPTY = "empty"  # a contribution of nothing
     BUFFER = "buffer"  # an error buffer from elsewhere
-    COPY = "copy"  # somebody else's contribution
+    COPY = "copy"  # it keeps what another one keeps, and its own training gives something else
+    SENT = "sent"  # what was sent is not what the opened buffers say
     REPLAY = "replay"  # training gives something else
     TRACE = "trace"  # the states of the training are others
     UNCHECKED = "unchecked"  # inconclusive: the validator could not do its part
@@ -74,26 +75,25 @@ class Opened:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a miner showed in time of what it had committed to in `block`."""
+    """What a miner showed in time of what it had committed to."""
 
     statement: bytes
     payload: bytes
-    block: int
 
 
 @dataclass(frozen=True)
 class Forms:
-    """By hotkey: verdicts of those that are rejected already, and statement and contribution of the others."""
+    """By hotkey: verdicts of those that are rejected already, and statement and contribution of the others. `alike`:
+    those that keep the same entries as others; they enter only after a replay."""
 
     verdicts: Mapping[str, Verdict]
     statements: Mapping[str, Statement]
     contributions: Mapping[str, Contribution]
+    alike: Mapping[str, tuple[str, ...]]
 
 
-def judge_forms(
-    due_of: Mapping[str, Due], shown: Mapping[str, Shown], chunks: Sequence[int], copy_from: float = COPY
-) -> Forms:
-    """Form and originality of a window's contributions. `chunks`: see copies.compared_chunks."""
+def judge_forms(due_of: Mapping[str, Due], shown: Mapping[str, Shown], chunks: Sequence[int]) -> Forms:
+    """Form and likeness of a window's contributions. `chunks`: see copies.compared_chunks."""
     verdicts: dict[str, Verdict] = {}
     found: dict[str, Contribution] = {}
     for hotkey, one in shown.items():
@@ -102,11 +102,9 @@ def judge_forms(
             verdicts[hotkey] = verdict
         elif contribution is not None:
             found[hotkey] = contribution
-    committed = {hotkey: Committed(shown[hotkey].block, contribution) for hotkey, contribution in found.items()}
-    for hotkey, whose in copies(committed, chunks, copy_from).items():
-        verdicts[hotkey] = _reject(Reason.COPY, f"it keeps the entries that {whose} keeps")
-    own = {hotkey: contribution for hotkey, contribution in found.items() if hotkey not in verdicts}
-    return Forms(verdicts, {hotkey: Statement.parse(shown[hotkey].statement) for hotkey in own}, own)
+    statements = {hotkey: Statement.parse(shown[hotkey].statement) for hotkey in found}
+    alike_from = next((due.recipe.alike_from for due in due_of.values()), 1.0)
+    return Forms(verdicts, statements, found, alike(found, chunks, alike_from))
 
 
 def states_due(recipe: Recipe) -> int:
@@ -151,8 +149,8 @@ def judge_replay(
     """The verdict of an audit: `replayed` is the change that the validator's own training made, float32 [size], and
     `trace` the root of its states.
 
-    Tolerant: the change that payload and buffers claim lies within buffers.LIMIT of it. Exact: payload, buffer and
-    trace are the same to the bit.
+    Tolerant: the change that payload and buffers claim lies within the recipe's limit of it, and the payload is what
+    compressing gives. Exact: payload, buffer and trace are the same to the bit.
     """
     kept = due.recipe.kept
     if said.before is None and opened.before.any():
@@ -166,8 +164,10 @@ def judge_replay(
             return _reject(Reason.REPLAY, f"not the same bits; {told}")
         if said.trace != trace:
             return _reject(Reason.TRACE, "the result is the same and the states on the way are not")
-    elif not far <= buffers.LIMIT:
-        return _reject(Reason.REPLAY, f"{told}, limit {buffers.LIMIT:g}")
+    elif not far <= due.recipe.replay_limit:
+        return _reject(Reason.REPLAY, f"{told}, limit {due.recipe.replay_limit:g}")
+    elif not (sent := buffers.sent_distance(opened.after, contribution)) <= buffers.PAYLOAD_LIMIT:
+        return _reject(Reason.SENT, f"what was sent is {sent:.2g} away from what should have been")
     return Verdict(Outcome.ACCEPT, Reason.OK, told)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from protocol.artifacts import Cid
 from protocol.synapse import KIB, Message, Synapse
-from protocol.training.statement import Cid
 
 
 class AskOpen(Message):

@@ -37,7 +37,7 @@ _AT_ONCE = 4096  # chunks: 64 MB and some times that while they are compressed
 _MAGIC = b"TSC1"
 _PLACE_BITS = 12
 _CODE_BITS = 2
-_NEGATIVE, _HIGH = 1, 2
+NEGATIVE, HIGH = 1, 2  # bits of a code
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,8 +56,8 @@ class Contribution:
     def values(self) -> Floats:
         """float32 [sent], in the order of `places`."""
         chunk = self.places // CHUNK
-        magnitude = np.where(self.codes & _HIGH, self.high[chunk], self.low[chunk])
-        return np.where(self.codes & _NEGATIVE, -magnitude, magnitude).astype(np.float32)
+        magnitude = np.where(self.codes & HIGH, self.high[chunk], self.low[chunk])
+        return np.where(self.codes & NEGATIVE, -magnitude, magnitude).astype(np.float32)
 
     def dense(self) -> Floats:
         found = np.zeros(self.size, dtype=np.float32)
@@ -68,7 +68,7 @@ class Contribution:
     def norm(self) -> float:
         """Exactly rounded before the root, so that it does not depend on the order of summing. Finite: a product of
         float32 values fits a float64."""
-        is_high = (self.codes & _HIGH) != 0
+        is_high = (self.codes & HIGH) != 0
         chunks = len(self.low)
         highs = np.bincount(self.places[is_high] // CHUNK, minlength=chunks)
         lows = np.bincount(self.places[~is_high] // CHUNK, minlength=chunks)
@@ -142,7 +142,7 @@ def _chunks(rows: Floats, start: int) -> tuple[Floats, Floats, npt.NDArray[np.in
     within = np.nonzero(above | (level & (np.cumsum(level, axis=1) <= missing)))[1].reshape(count, keep)
     kept = np.take_along_axis(rows, within, axis=1)
     low, high, threshold = _two_means(np.abs(kept))
-    codes = (kept < 0) * _NEGATIVE + (np.abs(kept) > threshold[:, None]) * _HIGH
+    codes = (kept < 0) * NEGATIVE + (np.abs(kept) > threshold[:, None]) * HIGH
     places = within + (start + CHUNK * np.arange(count, dtype=np.int64))[:, None]
     return low, high, places.ravel(), codes.astype(np.uint8).ravel()
 

@@ -10,11 +10,12 @@ of OpenSkill: Weng and Lin, JMLR 12, 2011), so that one lucky batch counts littl
 averages that start at zero multiply it:
 
     effort     of +1 when a contribution helped more on the data it was assigned than on other data, and -1 when not.
-               Work on the assigned data does; copies and work on other data do so half of the time, worth nothing
+               Work on the assigned data does; copies and work on other data do so half of the time, worth little
     presence   how often a contribution that was due came in time and helped
 
 A reject (a wrong form, a copy, a replay that gives something else) takes everything away and starts a cool-down that
-doubles with each repetition. Inconclusive counts for nothing. Whoever is not seen in a window loses presence: absence
+doubles with each repetition. Not opening the buffers to an audit
+takes presence away. Inconclusive counts for nothing. Whoever is not seen in a window loses presence: absence
 never pays. Everything is keyed by hotkey.
 """
 
@@ -59,12 +60,14 @@ class LossScore:
 @dataclass(frozen=True)
 class WindowSeen:
     """One hotkey in one window. `outcome` None: no contribution in time. `score`: of a contribution that was scored;
-    whoever was not rejected and has none was not scored. `audited`: its training was replayed."""
+    whoever was not rejected and has none was not scored. `audited`: its training was replayed. `unopened`: it did not
+    open its buffers to an audit."""
 
     hotkey: str
     outcome: Outcome | None
     score: LossScore | None = None
     audited: bool = False
+    unopened: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ def _fold(before: TrainState, seen: WindowSeen, window: int, rules: RatingRules)
         fresh = TrainState(before.hotkey, last_window=window, contributed=before.contributed)
         return replace(fresh, rejects=rejects, cooldown_until=max(before.cooldown_until, window + 1 + pause))
     if seen.outcome is Outcome.INCONCLUSIVE:
-        return replace(before, audits=0)  # audited in full from now on, so that what cannot be checked does not pay
+        return before
+    if seen.unopened:  # refusing must not be cheaper than being found out: presence grows again under full audits
+        return replace(before, presence=0.0, audits=0)
     helped = seen.score is not None and seen.score.helps
     if seen.outcome is not None and seen.score is None:  # in form, and not scored in this window
         return before

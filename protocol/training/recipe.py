@@ -11,24 +11,27 @@ in a line and falls in a line, and powers are products.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from protocol.artifacts import Cid, require_artifact
 from protocol.errors import MalformedMessage
 from protocol.generation import Hex32, canonical_json
 from protocol.synapse import Message
 from protocol.training.assignment import Plan
-from protocol.training.statement import Cid, Profile, parse_canonical
+from protocol.training.buffers import LIMIT
+from protocol.training.statement import Profile, parse_canonical
 from protocol.training.windows import Schedule
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Below = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Size = Annotated[int, Field(ge=1, le=2**24)]
 
 MAX_BYTES = 65536
+MAX_SETTLING = 240  # blocks; nodes keep the state of the last 256, from which a window is settled
 COMMITMENT_PREFIX = "touchstone-recipe/"
 COMMITMENT_VERSION = 1
 
@@ -40,8 +43,8 @@ class Inner(Message):
     warmup: Count = 100  # inner steps
     total: Count = 100_000  # inner steps until the rate has fallen to `least`
     least: Share = 0.1  # of the peak; it stays there
-    beta1: Share = 0.9
-    beta2: Share = 0.95
+    beta1: Below = 0.9
+    beta2: Below = 0.95
     epsilon: Positive = 1e-8
     decay: Share = 0.1  # of the parameters, times the learning rate
     clip: Positive = 1.0  # largest norm of a gradient
@@ -70,6 +73,12 @@ class Clock(Message):
     reveal: Count = 4
     score: Count = 10
     aggregate: Count = 5
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Clock:
+        if self.reveal + self.score + self.aggregate > MAX_SETTLING:
+            raise ValueError(f"from reveal on a window has at most {MAX_SETTLING} blocks")
+        return self
 
     @property
     def schedule(self) -> Schedule:
@@ -131,11 +140,18 @@ class Recipe(Message):
     scored: Scored = Scored()
     inner: Inner = Inner()
     outer_rate: Positive = 1.0  # of the update, in the step that everybody takes
-    copy_from: Share = 0.15  # share of common entries that makes a contribution a copy; see `copies`
+    alike_from: Share = 0.15  # share of common entries from which contributions are replayed; see `copies`
+    replay_limit: Positive = LIMIT  # largest relative distance of a replayed change, profile "tolerant"; see `buffers`
     kept: Share = 0.95  # of the error buffer, from one window to the next
     profile: Profile = "tolerant"
     trace_every: Count = 4  # inner steps between two state digests
     checkpoint_every: Count = 16  # windows between two models that are kept as artifacts
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if self.tasks.length > self.architecture.max_position_embeddings:
+            raise ValueError("sequences are longer than the model has positions")
+        return self
 
     @property
     def id(self) -> str:
@@ -159,6 +175,7 @@ def recipe_commitment(cid: str) -> str:
 def parse_recipe_commitment(text: str) -> str:
     """The CID. Raises MalformedMessage for anything that `recipe_commitment` does not give."""
     prefix = f"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:"
-    if not text.startswith(prefix) or not re.fullmatch(r"b[a-z2-7]{58}", text[len(prefix) :]):
+    if not text.startswith(prefix):
         raise MalformedMessage(f"not a recipe's commitment of version {COMMITMENT_VERSION}")
+    require_artifact(text[len(prefix) :])
     return text[len(prefix) :]

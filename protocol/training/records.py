@@ -3,8 +3,8 @@
     record = WindowRecord(window=7, recipe=..., base=..., contributions=(...), root=..., previous=cid, checkpoint=None)
     record.encode() / parse(data)              canonical JSON; parse raises MalformedMessage
 
-Every validator that agrees writes the same bytes, so the record has one CID, which the root commitments carry. It names
-the record before it: whoever trusts the newest root on chain walks back as far as it needs, to a checkpoint (the model
+Every validator that agrees writes the same bytes, so the record has one CID, which validators commit. It names the
+record before it: whoever trusts the newest one on chain walks back as far as it needs, to a checkpoint (the model
 as an artifact) or to the model that window 0 started from, fetches what the records name, and computes forward again.
 """
 
@@ -14,9 +14,10 @@ import itertools
 
 from pydantic import Field, field_validator
 
+from protocol.artifacts import Cid
 from protocol.generation import Hex32, canonical_json
 from protocol.synapse import Message
-from protocol.training.statement import Cid, parse_canonical
+from protocol.training.statement import parse_canonical
 
 MAX_BYTES = 1024 * 1024
 MAX_CONTRIBUTIONS = 2048

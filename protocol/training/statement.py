@@ -18,17 +18,16 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
+from protocol.artifacts import Cid, require_artifact
 from protocol.errors import MalformedMessage
 from protocol.generation import Hex32, canonical_json
-from protocol.synapse import Message
+from protocol.synapse import Message, safe_text
 
 M = TypeVar("M", bound=Message)
 MAX_BYTES = 4096  # of a statement
 COMMITMENT_PREFIX = "touchstone-train/"
 COMMITMENT_VERSION = 1
 
-# CIDv1 of BLAKE3-256 in base32, as artifacts are named: 36 bytes, 58 characters and the multibase prefix.
-Cid = Annotated[str, Field(pattern=r"^b[a-z2-7]{58}$")]
 Profile = Annotated[str, Field(pattern=r"^(tolerant|exact)$")]
 
 _COMMITMENT = re.compile(rf"{COMMITMENT_PREFIX}{COMMITMENT_VERSION}:(0|[1-9][0-9]{{0,9}}):(b[a-z2-7]{{58}})", re.ASCII)
@@ -69,7 +68,7 @@ def parse_canonical(kind: type[M], data: bytes, most: int) -> M:
         found = kind.model_validate_json(data)
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, problem["loc"])) or "form" for problem in error.errors())
-        raise MalformedMessage(f"not a {kind.__name__}: {fields}") from None
+        raise MalformedMessage(safe_text(f"not a {kind.__name__}: {fields}")) from None
     if canonical_json(found) != data:
         raise MalformedMessage(f"the {kind.__name__} is not in its canonical form")
     return found
@@ -92,4 +91,5 @@ class TrainCommitment:
         found = _COMMITMENT.fullmatch(text)
         if found is None:
             raise MalformedMessage(f"not a training commitment of version {COMMITMENT_VERSION}")
+        require_artifact(found[2])
         return TrainCommitment(int(found[1]), found[2])

@@ -1,13 +1,15 @@
-"""What the chain says of a window: who committed, where their artifacts are, what validators voted, which root stands.
+"""What the chain says of a window: who committed, where artifacts are, what validators voted, which record stands.
 
     view = WindowView(chain, netuid, schedule)
-    due = await view.due(window)                  {hotkey: Due} as of the end of `commit`
+    now = await view.now()                        where the newest final block lies
+    due = await view.due(window)                  {hotkey: Promised} as of the end of `commit`
     taken = await view.accepted(window, due)      hotkeys accepted by stake, as of the end of `score`
-    root = await view.agreed(window)              (RootCommitment, where its record is) or None, as of now
+    stands = await view.agreed()                  the newest record that most stake stands behind, or None
     await view.seed(window, Phase.REVEAL)         32 bytes from the hash of the phase's first block
 
-Everything but the roots is read as of one block, so everybody reads the same. Nodes keep the state of the last 256
-blocks: a window is settled within its own length, and who missed it follows the records instead.
+The clock runs on finalized blocks, so that no reorganisation gives two honest nodes two histories. Everything but the
+record is read as of one block, so everybody reads the same. Nodes keep the state of the last 256 blocks: a window is
+settled within its own length, and who missed it follows the records instead.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from protocol.metagraph import Metagraph
 from protocol.training.assignment import window_seed
 from protocol.training.statement import COMMITMENT_PREFIX as TRAIN_PREFIX
 from protocol.training.statement import TrainCommitment
-from protocol.training.votes import ROOT_PREFIX, VOTES_PREFIX, RootCommitment, Votes, accepted, agreed
+from protocol.training.votes import WORD_PREFIX, Word, accepted, agreed
 from protocol.training.windows import Phase, Schedule, Tick, tick
 from template.chain import Chain
 from template.commitments import Committed
@@ -38,6 +40,15 @@ class Promised:
     block: int
 
 
+@dataclass(frozen=True)
+class Standing:
+    """The record of `window` that validators stand behind, and where those who do keep their artifacts."""
+
+    window: int
+    record: str  # CID
+    locations: tuple[str, ...]
+
+
 class WindowView:
     def __init__(self, chain: Chain, netuid: int, schedule: Schedule) -> None:
         self.chain = chain
@@ -51,7 +62,7 @@ class WindowView:
 
     async def now(self) -> Tick | None:
         """Where the newest block lies; None before the first window. Raises ChainError."""
-        return tick(await self.chain.block(), self.schedule)
+        return tick(await self.chain.finalized_block(), self.schedule)
 
     async def due(self, window: int) -> dict[str, Promised]:
         """What was promised by the end of `commit`, by hotkey, of those registered then. Raises ChainError."""
@@ -71,41 +82,32 @@ class WindowView:
         return found
 
     async def accepted(self, window: int, due: Mapping[str, Promised]) -> frozenset[str]:
-        """The hotkeys of `due` that more than half of the stake voted for by the end of `score`. Raises ChainError."""
+        """The hotkeys of `due` that more than half of all stake voted for by the end of `score`. Raises ChainError."""
         graph, held = await self._as_of(self.schedule.block_of(window, Phase.AGGREGATE) - 1)
         hotkey_of = {promised.uid: hotkey for hotkey, promised in due.items()}
-        votes = {}
-        for hotkey, stake in _voters(graph).items():
-            text = held[hotkey].find(VOTES_PREFIX) if hotkey in held else None
-            try:
-                said = Votes.parse(text) if text else None
-            except MalformedMessage:
-                continue
-            if said is not None and said.window == window:
-                votes[hotkey] = (stake, [hotkey_of[uid] for uid in said.uids if uid in hotkey_of])
-        return accepted(votes)
+        stakes = _voters(graph)
+        votes = {
+            hotkey: (stakes[hotkey], [hotkey_of[uid] for uid in word.uids if uid in hotkey_of])
+            for hotkey, word in _words(stakes, held).items()
+            if word.window == window
+        }
+        return accepted(votes, sum(stakes.values()))
 
-    async def agreed(self, window: int) -> tuple[RootCommitment, list[str]] | None:
-        """The root after `window` that most stake stands behind now, with the locations of those who say so; None while
-        there is none. Raises ChainError."""
+    async def agreed(self) -> Standing | None:
+        """The newest record that more than half of all stake stands behind now; None while there is none. Raises
+        ChainError."""
         graph = await self.chain.metagraph(self.netuid)
         held = await self.chain.commitments(self.netuid)
-        said: dict[str, tuple[int, RootCommitment]] = {}
-        for hotkey, stake in _voters(graph).items():
-            text = held[hotkey].find(ROOT_PREFIX) if hotkey in held else None
-            try:
-                root = RootCommitment.parse(text) if text else None
-            except MalformedMessage:
-                continue
-            if root is not None and root.window == window:
-                said[hotkey] = (stake, root)
-        # The record is part of what is agreed: the text stands for both.
-        chosen = agreed({hotkey: (stake, root.encode()) for hotkey, (stake, root) in said.items()})
-        behind = [hotkey for hotkey, (_, root) in said.items() if root.encode() == chosen]
-        if not behind:
-            return None
-        locations = [held[hotkey].find(LOCATION_PREFIX) for hotkey in behind]
-        return said[behind[0]][1], [location for location in locations if location]
+        stakes = _voters(graph)
+        said = {hotkey: word for hotkey, word in _words(stakes, held).items() if word.record is not None}
+        for window in sorted({word.window for word in said.values()}, reverse=True):
+            here = {hotkey: word.record or "" for hotkey, word in said.items() if word.window == window}
+            record = agreed({hotkey: (stakes[hotkey], cid) for hotkey, cid in here.items()}, sum(stakes.values()))
+            if record is not None:
+                behind = [hotkey for hotkey, cid in here.items() if cid == record]
+                places = [held[hotkey].find(LOCATION_PREFIX) for hotkey in behind]
+                return Standing(window - 1, record, tuple(place for place in places if place))
+        return None
 
     async def validator_locations(self) -> list[str]:
         """Where validators keep artifacts, the most stake first: they mirror what entered the model. Raises
@@ -116,19 +118,6 @@ class WindowView:
         order = sorted(stakes, key=lambda hotkey: (-stakes[hotkey], hotkey))
         found = [held[hotkey].find(LOCATION_PREFIX) for hotkey in order if hotkey in held]
         return [location for location in found if location]
-
-    async def newest_root(self) -> int | None:
-        """The last window of which a validator has committed the root; None when there is none. Raises ChainError."""
-        graph = await self.chain.metagraph(self.netuid)
-        held = await self.chain.commitments(self.netuid)
-        windows = []
-        for hotkey in _voters(graph):
-            text = held[hotkey].find(ROOT_PREFIX) if hotkey in held else None
-            try:
-                windows += [RootCommitment.parse(text).window] if text else []
-            except MalformedMessage:
-                continue
-        return max(windows, default=None)
 
     async def _as_of(self, block: int) -> tuple[Metagraph, Mapping[str, Committed]]:
         graph, held = await asyncio.gather(
@@ -144,3 +133,17 @@ def _voters(graph: Metagraph) -> dict[str, int]:
         for neuron in graph.neurons
         if neuron.validator_permit and neuron.stake > 0
     }
+
+
+def _words(stakes: Mapping[str, int], held: Mapping[str, Committed]) -> dict[str, Word]:
+    """What those who may validate have said; what cannot be read is nothing."""
+    found = {}
+    for hotkey in stakes:
+        text = held[hotkey].find(WORD_PREFIX) if hotkey in held else None
+        if text is None:
+            continue
+        try:
+            found[hotkey] = Word.parse(text)
+        except MalformedMessage:
+            continue
+    return found

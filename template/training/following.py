@@ -2,15 +2,18 @@
 
     follower = Follower(view, recipe, layout, store, fetch)
     shared = await follower.begin()                  the saved model, or the one that the recipe starts from
-    settled = await follower.settle()                the window that was worked on: what entered, and the record of it
+    moved = await follower.catch_up()                to the newest record that validators stand behind, when it is newer
+    settled = await follower.settle()                the next window from the chain: what entered, and the record of it
     await follower.adopt(settled)                    go on from there
-    await follower.confirm()                         whether validators came to the same model
-    shared = await follower.catch_up()               from the newest agreed root, over records; checked at every step
+    same = await follower.confirm()                  whether validators came to the same model
     history(...), replayed(...)                      the records of the past, and the model that they lead to
 
 `fetch(cid, locations, max_bytes)` gives an artifact from the first of the locations that has it; its hash has been
 checked. Nothing else of what is fetched is taken on trust either: a record leads to the record before it by its hash,
 contributions are named by theirs, and every model has to have the root that its record says.
+
+Two rules keep a window from stopping everybody. What was accepted and is no contribution to this model is left out: its
+bytes are the same for all. And a window that nobody voted in, or whose state no node keeps any more, is empty.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ from typing import TypeVar
 from protocol.artifacts import Manifest
 from protocol.errors import MalformedMessage
 from protocol.training import statement as statements
+from protocol.training.buffers import WINDOWS
 from protocol.training.payload import Contribution, decode, encoded_size
 from protocol.training.recipe import Recipe
 from protocol.training.records import MAX_BYTES as MAX_RECORD
 from protocol.training.records import Included, WindowRecord
 from protocol.training.statement import Statement
+from protocol.training.windows import Phase
+from template.artifacts.errors import ArtifactTooLarge
+from template.chain import ChainError
 from template.errors import TemplateError
-from template.training.chain_view import Promised, WindowView
+from template.training.chain_view import Promised, Standing, WindowView
 from template.training.checkpoint import from_file, model_root, to_file
 from template.training.layout import Layout
 from template.training.shared import Shared, SharedStore, advanced
@@ -43,6 +50,7 @@ T = TypeVar("T")
 Fetch = Callable[[str, Sequence[str], int], Awaitable[bytes]]  # CID, locations, most bytes
 
 AT_ONCE = 8  # artifacts under way
+STATE_BLOCKS = 256  # that nodes keep the state of
 FILE_OVERHEAD = 1024 * 1024  # bytes of a checkpoint beside its numbers: names, shapes, padding
 
 
@@ -75,6 +83,7 @@ class Follower:
         self._store = store
         self._fetch = fetch
         self._shared: Shared | None = None
+        self._records: dict[str, WindowRecord] = {}  # of the last windows
 
     @property
     def shared(self) -> Shared:
@@ -85,85 +94,122 @@ class Follower:
         """The model that was saved, or the recipe's first one, from `locations`. Raises TemplateError."""
         self._shared = await asyncio.to_thread(self._store.load)
         if self._shared is None:
-            self._shared = await first_model(self.recipe, self.layout, self._fetch, locations)
-            await asyncio.to_thread(self._store.save, self._shared)
-        return self._shared
+            await self._go_to(await first_model(self.recipe, self.layout, self._fetch, locations))
+        return self.shared
 
     async def settle(self) -> Settled:
-        """The step after `shared.window`, when its `score` phase is over. Raises ChainError, TemplateError when an
-        accepted contribution cannot be had, and MalformedMessage when it is none, which only most of the stake could
-        have brought about."""
+        """The step after `shared.window`, when its `score` phase is over. Raises ChainError, and ArtifactError when an
+        accepted contribution cannot be had."""
         window = self.shared.window
-        due = await self.view.due(window)
-        taken = await self.view.accepted(window, due)
+        try:
+            due = await self.view.due(window)
+            taken = sorted(await self.view.accepted(window, due))
+        except ChainError:
+            end = self.view.schedule.block_of(window, Phase.AGGREGATE)
+            if await self.view.chain.finalized_block() < end + STATE_BLOCKS:
+                raise
+            log.warning("window %d: no node keeps its state any more, so nothing of it enters", window)
+            due, taken = {}, []
         mirrors = await self.view.validator_locations()
-        said, payloads = {}, {}
-        for hotkey, (one, payload) in zip(
-            sorted(taken), await _all([self._shown(due[hotkey], mirrors) for hotkey in sorted(taken)]), strict=True
-        ):
-            said[hotkey], payloads[hotkey] = one, payload
-        return await asyncio.to_thread(self._step, due, said, payloads)
+        shown = await _all([self._shown(due[hotkey], mirrors) for hotkey in taken])
+        found = {hotkey: one for hotkey, one in zip(taken, shown, strict=True) if one is not None}
+        return await asyncio.to_thread(self._step, due, found)
 
     async def adopt(self, settled: Settled) -> None:
         """Go on from there; saved first."""
-        await asyncio.to_thread(self._store.save, settled.shared)
-        self._shared = settled.shared
+        await self._go_to(settled.shared)
 
-    async def confirm(self) -> bool:
-        """Whether validators agree on the model held here, or on none yet; when it is another one, go there. Raises as
-        `catch_up` does."""
-        found = await self.view.agreed(self.shared.window - 1) if self.shared.window else None
-        if found is None or found[0].root == self.shared.root:
+    async def confirm(self) -> bool | None:
+        """Whether validators stand behind the history of the model held here; None while they stand behind none. When
+        it is another one, go there. Raises as `catch_up` does."""
+        stands = await self.view.agreed()
+        if stands is None:
+            return None
+        cid = self.shared.record
+        while cid is not None:
+            record = await self._record(cid, stands.locations)
+            if record.window <= stands.window:
+                break
+            cid = record.previous
+        if cid == stands.record:
             return True
-        log.warning("validators agree on model %s, here is %s", found[0].root[:16], self.shared.root[:16])
-        await self.catch_up()
+        log.warning("validators stand behind another model than that of window %d here", self.shared.window)
+        await self._follow(stands)
         return False
 
-    async def last_statements(self, miners: Collection[str]) -> dict[str, Statement]:
-        """The last statement of each of `miners` that entered the shared model. Raises ChainError and ArtifactError."""
-        mirrors = await self.view.validator_locations()
-        return await last_statements(self.shared.record, miners, self._fetch, mirrors)
+    async def catch_up(self) -> bool:
+        """Go to the model of the newest record that validators stand behind, when that is newer than the one held here;
+        whether it was. Raises ChainError, ArtifactError, and HistoryBroken."""
+        stands = await self.view.agreed()
+        if stands is None or stands.window < self.shared.window:
+            return False
+        await self._follow(stands)
+        return True
 
-    async def catch_up(self) -> Shared:
-        """Go to the model after the newest window that validators agree on. Raises ChainError, NoRoot when there is
-        none, HistoryBroken, and TemplateError when something cannot be fetched."""
-        newest = await self.view.newest_root()
-        found = await self.view.agreed(newest) if newest is not None else None
-        if found is None:
-            raise NoRoot("validators agree on no model yet", remedy="wait for the end of a window")
-        root, locations = found
-        own = self.shared
-        if (own.window, own.root) == (root.window + 1, root.root):
-            return own
-        records = await history(root.record, self._fetch, locations, lambda record: _goes_on(record, own))
-        start = own if _goes_on(records[0], own) else await self._from_checkpoint(records, locations)
+    async def recent_statements(self, miners: Collection[str]) -> dict[str, Statement]:
+        """The last statement of each of `miners` that entered the shared model in the last buffers.WINDOWS windows.
+        Raises ChainError and ArtifactError."""
+        found: dict[str, Statement] = {}
+        mirrors = await self.view.validator_locations()
+        cid, oldest = self.shared.record, self.shared.window - WINDOWS
+        while cid is not None and len(found) < len(miners):
+            record = await self._record(cid, mirrors)
+            if record.window < oldest:
+                break
+            for one in record.contributions:
+                if one.miner in miners and one.miner not in found:
+                    data = await self._fetch(one.statement, mirrors, statements.MAX_BYTES)
+                    found[one.miner] = Statement.parse(data)
+            cid = record.previous
+        return found
+
+    async def _follow(self, stands: Standing) -> None:
+        own, places = self.shared, stands.locations
+        most = self.recipe.checkpoint_every + 1
+        records = await history(stands.record, self._fetch, places, lambda record: _goes_on(record, own), most=most)
+        start = own if _goes_on(records[0], own) else await self._from_checkpoint(records[0], places)
         rest = [record for record in records if record.window >= start.window]
-        shared = await replayed(start, rest, self.recipe, self.layout, self._fetch, locations)
-        if shared.root != root.root:
-            raise HistoryBroken(f"the records lead to {shared.root[:16]}, the chain says {root.root[:16]}")
+        await self._go_to(await replayed(start, rest, self.recipe, self.layout, self._fetch, places))
+
+    async def _go_to(self, shared: Shared) -> None:
         await asyncio.to_thread(self._store.save, shared)
         self._shared = shared
-        return shared
 
-    async def _from_checkpoint(self, records: Sequence[WindowRecord], locations: Sequence[str]) -> Shared:
-        oldest = records[0]
-        if oldest.checkpoint is None:
+    async def _record(self, cid: str, locations: Sequence[str]) -> WindowRecord:
+        if cid not in self._records:
+            self._records[cid] = WindowRecord.parse(await self._fetch(cid, locations, MAX_RECORD))
+            while len(self._records) > 2 * WINDOWS:
+                del self._records[next(iter(self._records))]
+        return self._records[cid]
+
+    async def _from_checkpoint(self, oldest: WindowRecord, locations: Sequence[str]) -> Shared:
+        if oldest.recipe != self.recipe.id:
+            raise HistoryBroken("the records are of another recipe")
+        if oldest.checkpoint is None:  # then it is the first
             return await first_model(self.recipe, self.layout, self._fetch, locations)
         data = await self._fetch(oldest.checkpoint, locations, 4 * self.layout.size + FILE_OVERHEAD)
         cid = Manifest.of(oldest.encode()).cid
         return await asyncio.to_thread(_read_model, data, self.recipe, self.layout, oldest.window + 1, oldest.root, cid)
 
-    async def _shown(self, promised: Promised, mirrors: Sequence[str]) -> tuple[Statement, bytes]:
-        locations = [promised.location, *mirrors]
-        said = Statement.parse(await self._fetch(promised.statement, locations, statements.MAX_BYTES))
-        return said, await self._fetch(said.payload, locations, encoded_size(self.layout.size))
+    async def _shown(self, promised: Promised, mirrors: Sequence[str]) -> tuple[Statement, bytes, Contribution] | None:
+        """Statement and contribution of one that was accepted; None for bytes that are none."""
+        places = [*mirrors, promised.location]  # validators keep what they vote for, and are asked first
+        try:
+            said = Statement.parse(await self._fetch(promised.statement, places, statements.MAX_BYTES))
+            payload = await self._fetch(said.payload, places, encoded_size(self.layout.size))
+            return said, payload, decode(payload, self.layout.size)
+        except (MalformedMessage, ArtifactTooLarge) as error:
+            log.warning("what was accepted is no contribution: %s", error)
+            return None
 
-    def _step(
-        self, due: Mapping[str, Promised], said: Mapping[str, Statement], payloads: Mapping[str, bytes]
-    ) -> Settled:
+    def _step(self, due: Mapping[str, Promised], found: Mapping[str, tuple[Statement, bytes, Contribution]]) -> Settled:
         before, recipe = self.shared, self.recipe
-        contributions = {hotkey: decode(payload, self.layout.size) for hotkey, payload in payloads.items()}
-        after = advanced(before, recipe, self.layout, contributions)
+        contributions = {hotkey: contribution for hotkey, (_, _, contribution) in found.items()}
+        try:
+            after = advanced(before, recipe, self.layout, contributions)
+        except ValueError as error:  # it leaves the range of float32, for everybody
+            log.warning("window %d: nothing enters: %s", before.window, error)
+            found, after = {}, advanced(before, recipe, self.layout, {})
         keeps = (before.window + 1) % recipe.checkpoint_every == 0
         file = to_file(self.layout, after.vector) if keeps else None
         record = WindowRecord(
@@ -171,15 +217,16 @@ class Follower:
             recipe=recipe.id,
             base=before.root,
             contributions=tuple(
-                Included(miner=hotkey, statement=due[hotkey].statement, payload=said[hotkey].payload)
-                for hotkey in sorted(said)
+                Included(miner=hotkey, statement=due[hotkey].statement, payload=found[hotkey][0].payload)
+                for hotkey in sorted(found)
             ),
             root=after.root,
             previous=before.record,
             checkpoint=Manifest.of(file).cid if file is not None else None,
         )
         shared = Shared(after.window, after.vector, after.root, Manifest.of(record.encode()).cid)
-        return Settled(shared, record, said, payloads, file)
+        said = {hotkey: one for hotkey, (one, _, _) in found.items()}
+        return Settled(shared, record, said, {hotkey: payload for hotkey, (_, payload, _) in found.items()}, file)
 
 
 async def first_model(recipe: Recipe, layout: Layout, fetch: Fetch, locations: Sequence[str]) -> Shared:
@@ -189,10 +236,15 @@ async def first_model(recipe: Recipe, layout: Layout, fetch: Fetch, locations: S
 
 
 async def history(
-    newest: str, fetch: Fetch, locations: Sequence[str], enough: Callable[[WindowRecord], bool], whole: bool = False
+    newest: str,
+    fetch: Fetch,
+    locations: Sequence[str],
+    enough: Callable[[WindowRecord], bool] = lambda record: False,
+    *,
+    most: int | None = None,
 ) -> list[WindowRecord]:
-    """Records, oldest first, back to one that is `enough` or keeps a checkpoint, or to the first (`whole`: always to
-    the first). Raises HistoryBroken."""
+    """Records, oldest first: back to one that is `enough`, keeps a checkpoint, or is the first; at most `most`. With
+    `most` None back to the first in any case. Raises HistoryBroken."""
     found: list[WindowRecord] = []
     cid: str | None = newest
     while cid is not None:
@@ -200,29 +252,14 @@ async def history(
         if found and (record.window, record.root) != (found[-1].window - 1, found[-1].base):
             raise HistoryBroken(f"the record of window {found[-1].window} does not follow the one before it")
         found.append(record)
-        if not whole and (enough(record) or record.checkpoint is not None):
+        if most is not None and (enough(record) or record.checkpoint is not None):
             break
+        if most is not None and len(found) >= most:
+            raise HistoryBroken(f"no checkpoint among the last {most} records")
         cid = record.previous
     if cid is None and found[-1].window != 0:
         raise HistoryBroken(f"the history begins with window {found[-1].window}")
     return found[::-1]
-
-
-async def last_statements(
-    newest: str | None, miners: Collection[str], fetch: Fetch, locations: Sequence[str]
-) -> dict[str, Statement]:
-    """The last statement of each of `miners` that entered the model, as of the record `newest`; those without one are
-    left out. Walks back as far as it has to."""
-    found: dict[str, Statement] = {}
-    cid = newest
-    while cid is not None and len(found) < len(miners):
-        record = WindowRecord.parse(await fetch(cid, locations, MAX_RECORD))
-        for one in record.contributions:
-            if one.miner in miners and one.miner not in found:
-                data = await fetch(one.statement, locations, statements.MAX_BYTES)
-                found[one.miner] = Statement.parse(data)
-        cid = record.previous
-    return found
 
 
 async def replayed(

@@ -8,7 +8,7 @@
 The state is float32. What a step computes with is a copy of it in the dtype of the profile, and the result is rounded
 into the state again:
 
-    tolerant    float32 (or bfloat16 on a GPU): a replay on another instruction set differs in the last bits
+    tolerant    float32: a replay on another instruction set differs in the last bits
     exact       float64, 2.6 times slower: rounding hides those bits, and a replay has the same state
 
 Everything a step depends on is in its arguments, so a run that was interrupted goes on from a saved state, and a
@@ -51,8 +51,7 @@ class State:
 class Trainer:
     """Trains one module; its parameters belong to the trainer from then on. Use it from one thread at a time.
 
-    `threads`: CPU threads, of whichever thread uses it; None leaves torch's own choice. `dtype` overrides the profile's
-    for the computation, e.g. bfloat16.
+    `threads`: CPU threads, of whichever thread uses it; None leaves torch's own choice.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class Trainer:
         profile: str,
         device: str = "cpu",
         threads: int | None = None,
-        dtype: torch.dtype | None = None,
     ) -> None:
         self.inner = inner
         self.layout = Layout.of(module)
@@ -72,7 +70,7 @@ class Trainer:
         module.to(device=self.device)
         module.train()
         self._module = module
-        self._work = torch.zeros(self.layout.size, dtype=dtype or DTYPES[profile], device=self.device)
+        self._work = torch.zeros(self.layout.size, dtype=DTYPES[profile], device=self.device)
         self._gradient = self.layout.attach(module, self._work)
 
     def start(self, parameters: np.ndarray | torch.Tensor) -> State:
@@ -114,10 +112,8 @@ class Trainer:
 
     @torch.no_grad()
     def _update(self, state: State, rate: float) -> None:
-        """AdamW in the dtype of the computation, float32 at least; the state takes the rounded result."""
-        inner = self.inner
-        dtype = torch.promote_types(self._work.dtype, torch.float32)
-        gradient = self._gradient.to(dtype)
+        """AdamW in the dtype of the computation; the state takes the rounded result."""
+        inner, dtype, gradient = self.inner, self._work.dtype, self._gradient
         norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
         if norm > inner.clip:
             gradient = gradient * (inner.clip / norm)

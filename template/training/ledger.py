@@ -1,10 +1,9 @@
-"""What a validator remembers of mechanism 1: ratings by hotkey, the verdicts of each window, and last statements.
+"""What a validator remembers of mechanism 1: ratings by hotkey, and the verdicts of each window.
 
     with TrainLedger(path) as ledger:
         ledger.states()                                       {hotkey: TrainState}
-        ledger.commit(window, states, rows, statements)       one transaction: a window counts once, whole or not at all
+        ledger.commit(row, states, verdicts)                  one transaction: a window counts once, whole or not at all
         ledger.last_window()                                  None before the first
-        ledger.statements({"5F..."})                          the last accepted one of each
         ledger.rows(window)                                   what is shown by `touchstone train status`
 
 SQLite with a write-ahead log, as the ledger of mechanism 0.
@@ -14,19 +13,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
 from protocol.training.ratings import TrainState
-from protocol.training.statement import Statement
 from template.errors import StateUnavailable
 
 SCHEMA = 1
 TABLES = """
 CREATE TABLE IF NOT EXISTS states (hotkey TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS statements (hotkey TEXT PRIMARY KEY, statement TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS windows (
     window INTEGER PRIMARY KEY, root TEXT NOT NULL, loss REAL, contributions INTEGER NOT NULL
 ) STRICT;
@@ -96,37 +93,20 @@ class TrainLedger:
         window: int | None = self._db.execute("SELECT max(window) FROM windows").fetchone()[0]
         return window
 
-    def statements(self, hotkeys: Collection[str]) -> dict[str, Statement]:
-        rows = self._db.execute("SELECT hotkey, statement FROM statements").fetchall()
-        return {hotkey: Statement.parse(text.encode()) for hotkey, text in rows if hotkey in hotkeys}
-
-    def remember(self, statements: Mapping[str, Statement]) -> None:
-        """Last statements from the records of the past."""
+    def commit(self, row: WindowRow, states: Mapping[str, TrainState], verdicts: Sequence[VerdictRow]) -> None:
+        """Everything about one window; nothing when it is in the ledger already."""
         with self._transaction():
-            self._put_statements(statements)
-
-    def commit(
-        self,
-        row: WindowRow,
-        states: Mapping[str, TrainState],
-        verdicts: Sequence[VerdictRow],
-        statements: Mapping[str, Statement],
-    ) -> None:
-        """Everything about one window. Raises StateUnavailable when it was committed before."""
-        try:
-            with self._transaction():
-                self._db.execute("INSERT INTO windows VALUES (?, ?, ?, ?)", tuple(asdict(row).values()))
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO states VALUES (?, ?)",
-                    [(hotkey, json.dumps(asdict(state))) for hotkey, state in states.items()],
-                )
-                self._db.executemany(
-                    "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(row.window, *asdict(verdict).values()) for verdict in verdicts],
-                )
-                self._put_statements(statements)
-        except sqlite3.IntegrityError:
-            raise StateUnavailable(f"window {row.window} is in the ledger already") from None
+            if self._db.execute("SELECT 1 FROM windows WHERE window = ?", (row.window,)).fetchone():
+                return
+            self._db.execute("INSERT INTO windows VALUES (?, ?, ?, ?)", tuple(asdict(row).values()))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO states VALUES (?, ?)",
+                [(hotkey, json.dumps(asdict(state))) for hotkey, state in states.items()],
+            )
+            self._db.executemany(
+                "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(row.window, *asdict(verdict).values()) for verdict in verdicts],
+            )
 
     def windows(self) -> list[WindowRow]:
         return [WindowRow(*row) for row in self._db.execute("SELECT * FROM windows ORDER BY window")]
@@ -138,12 +118,6 @@ class TrainLedger:
             (window,),
         )
         return [VerdictRow(*row[:6], bool(row[6]), bool(row[7])) for row in found]
-
-    def _put_statements(self, statements: Mapping[str, Statement]) -> None:
-        self._db.executemany(
-            "INSERT OR REPLACE INTO statements VALUES (?, ?)",
-            [(hotkey, said.encode().decode()) for hotkey, said in statements.items()],
-        )
 
     def _transaction(self) -> sqlite3.Connection:
         self._db.execute("BEGIN IMMEDIATE")

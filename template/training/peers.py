@@ -3,7 +3,7 @@
     async with Peers(own, allow_local=chain.is_local) as peers:
         data = await peers.fetch(cid, locations, max_bytes)        from this node's own store, or the first that has it
 
-A location is a peer's own words on chain. One that is none is passed over; one that is slow or empty costs `seconds`
+A location is a peer's own words on chain. One that is none is passed over; one that is slow or empty costs its time
 and no more; what it gives is checked by its hash before anybody sees it.
 """
 
@@ -23,16 +23,17 @@ from template.artifacts.store import ArtifactLimits, ArtifactStore
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 20.0  # seconds for an artifact from one place, and ...
+LEAST_RATE = 1024 * 1024  # ... one more for each of so many bytes
 MOST_OPEN = 256  # stores held open; the one used longest ago is closed
 
 
 class Peers:
-    """`own`: where this node puts its artifacts. `seconds`: for one artifact from one place."""
+    """`own`: where this node puts its artifacts."""
 
-    def __init__(self, own: ArtifactStore, *, allow_local: bool = False, seconds: float = 120.0) -> None:
+    def __init__(self, own: ArtifactStore, *, allow_local: bool = False) -> None:
         self.own = own
         self._allow_local = allow_local
-        self._seconds = seconds
         self._stores: dict[str, ArtifactStore] = {}  # the one used longest ago comes first
         self._reading: Counter[str] = Counter()
 
@@ -48,14 +49,14 @@ class Peers:
             self._stores.clear()
 
     async def fetch(self, cid: str, locations: Sequence[str], max_bytes: int) -> bytes:
-        """Raises ArtifactError when no place gives it, and MalformedMessage for an address that is none."""
-        limits = ArtifactLimits(max_bytes, self._seconds)
+        """Raises ArtifactError when no place gives it."""
+        limits = ArtifactLimits(max_bytes, PATIENCE + max_bytes / LEAST_RATE)
         problems = []
         try:
             return await self.own.read(cid, limits)
         except ArtifactUnavailable:
             pass  # as usual
-        except ArtifactError as error:
+        except (ArtifactError, MalformedMessage) as error:
             problems.append(f"in the own store: {error}")
         for text in dict.fromkeys(locations):
             try:

@@ -1,7 +1,7 @@
 """The shared model as one node has it, kept on disk, and the step to the next.
 
     store = SharedStore(folder, recipe.architecture, layout)
-    shared = store.load() or store.begin(vector)         Shared(window, vector, root, record)
+    shared = store.load()                                Shared(window, vector, root, record), or None
     following = advanced(shared, recipe, layout, {hotkey: contribution})
     store.save(following)                                atomic; a killed node has this one or the one before
 
@@ -57,12 +57,6 @@ class SharedStore:
         self._architecture = architecture
         self._layout = layout
 
-    def begin(self, vector: Floats) -> Shared:
-        """Window 0, saved."""
-        shared = Shared(0, vector, model_root(self._architecture, self._layout, vector))
-        self.save(shared)
-        return shared
-
     def save(self, shared: Shared) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         made = self.folder / f".new-{os.getpid()}"
@@ -74,8 +68,10 @@ class SharedStore:
         target = self.folder / f"window-{shared.window:010d}"
         shutil.rmtree(target, ignore_errors=True)
         made.rename(target)
-        for old in self._saved()[:-KEPT]:
-            shutil.rmtree(old)
+        saved = self._saved()
+        place = saved.index(target)
+        for other in (*saved[: max(0, place + 1 - KEPT)], *saved[place + 1 :]):  # newer ones were of another history
+            shutil.rmtree(other)
 
     def load(self) -> Shared | None:
         """The newest model that is whole; None when there is none. Raises StateUnavailable when none of several is."""

@@ -1,14 +1,13 @@
 """What a miner keeps of its windows: work under way, what was promised, the buffer for the next window.
 
     state = WorkState(folder, size)
-    before, earlier = state.buffer()                 float32 [size], and the statement it comes from or None
+    before = state.buffer(earlier)                   float32 [size]: what that statement left; None when it is not here
     state.save_progress(window, progress) / state.progress(window)
-    state.keep(window, Kept(...))                    before anything is committed
+    state.keep(window, Kept(...), source)            before anything is committed
     state.kept(window)                               Kept, to reveal and to open
-    state.settle(window, accepted)                   the buffer goes on from accepted windows only
-    state.go_on_from(statement)                      the same after time away
 
 One folder a window. Every file is written beside its place and renamed, so a killed miner finds a whole one or none.
+Which window the buffer goes on from is not remembered here: the records of what entered the model say it.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from template.training.inner import State
 from template.training.windows import Progress
 
 STATEMENT, PAYLOAD, BEFORE, AFTER = "statement.json", "payload.bin", "before.f32", "after.f32"
-ACCEPTED, PROGRESS = "accepted", "progress.safetensors"
-KEPT_WINDOWS = 4  # beside the one that the buffer comes from; audits ask for the newest
+PROGRESS = "progress.safetensors"
+KEPT_WINDOWS = 3  # beside the one that the buffer comes from; audits ask for the newest
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +48,25 @@ class WorkState:
         self.folder = folder
         self.size = size
 
-    def buffer(self) -> tuple[Floats, Statement | None]:
-        """What the next window starts with, and the statement that left it; zeros and None at the beginning."""
-        accepted = [folder for folder in self._folders() if (folder / ACCEPTED).exists()]
-        if not accepted:
-            return np.zeros(self.size, dtype=np.float32), None
-        data = (accepted[-1] / AFTER).read_bytes()
-        return np.frombuffer(data, "<f4").astype(np.float32), Statement.parse((accepted[-1] / STATEMENT).read_bytes())
+    def buffer(self, earlier: Statement | None) -> Floats | None:
+        """What the statement left; None when it is not here, or there is none."""
+        kept = self.kept(earlier.window) if earlier is not None else None
+        if earlier is None or kept is None or kept.statement != earlier.encode():
+            return None
+        return np.frombuffer(kept.after, "<f4").astype(np.float32)
 
-    def keep(self, window: int, kept: Kept) -> None:
+    def keep(self, window: int, kept: Kept, source: int | None = None) -> None:
+        """Keep a window that is done, and forget what nobody will ask for. `source`: the window that its buffer came
+        from, which stays, because this one may not enter."""
         folder = self._folder(window)
         for name, data in ((PAYLOAD, kept.payload), (BEFORE, kept.before), (AFTER, kept.after)):
             if data is not None:
                 _write(folder / name, data)
         _write(folder / STATEMENT, kept.statement)  # last: its presence says that the others are there
         (folder / PROGRESS).unlink(missing_ok=True)
+        for old in self._folders()[:-KEPT_WINDOWS]:
+            if source is None or old != self._folder(source):
+                shutil.rmtree(old)
 
     def kept(self, window: int) -> Kept | None:
         folder = self._folder(window)
@@ -73,25 +76,6 @@ class WorkState:
         return Kept(
             (folder / STATEMENT).read_bytes(), (folder / PAYLOAD).read_bytes(), before, (folder / AFTER).read_bytes()
         )
-
-    def settle(self, window: int, accepted: bool) -> None:
-        """Remember whether a window entered the model, and forget what nobody will ask for."""
-        if accepted and (self._folder(window) / STATEMENT).exists():
-            _write(self._folder(window) / ACCEPTED, b"")
-        folders = self._folders()
-        source = next((folder for folder in reversed(folders) if (folder / ACCEPTED).exists()), None)
-        for folder in folders[:-KEPT_WINDOWS]:
-            if folder != source:
-                shutil.rmtree(folder)
-
-    def go_on_from(self, statement: Statement | None) -> None:
-        """After time away: the last window of this miner that entered the model, as the records say. The buffer goes
-        on from it if it is still here, and else begins empty."""
-        for folder in self._folders():
-            (folder / ACCEPTED).unlink(missing_ok=True)
-        kept = self.kept(statement.window) if statement is not None else None
-        if statement is not None and kept is not None and kept.statement == statement.encode():
-            _write(self._folder(statement.window) / ACCEPTED, b"")
 
     def save_progress(self, window: int, progress: Progress) -> None:
         state = progress.state

@@ -9,10 +9,11 @@ import pytest
 
 from protocol.training.aggregation import aggregate, outer_step
 from protocol.training.assignment import Plan, assign, scored_steps, unassigned, window_seed
-from protocol.training.copies import Committed, compared_chunks, copies
+from protocol.training.copies import alike, compared_chunks
 from protocol.training.payload import CHUNK, compress, decode
 from protocol.training.statement import Statement, TrainCommitment
 from protocol.training.trace import open_state, state_digest, trace_root
+from protocol.training.votes import Word, accepted
 from protocol.training.windows import Schedule, tick
 
 VECTORS = json.loads((Path(__file__).parent / "protocol" / "training.json").read_text())
@@ -87,11 +88,18 @@ def test_aggregation() -> None:
     assert sha256(outer_step(change(size, case["model_seed"]), update, case["rate"]), "<f4") == case["model_sha256"]
 
 
-def test_copies() -> None:
-    case = VECTORS["copies"]
-    committed = {
-        hotkey: Committed(block, compress(change(case["size"], seed)))
-        for hotkey, (block, seed) in case["committed"].items()
-    }
-    assert copies(committed, compared_chunks(bytes(32), case["size"])) == case["copies"]
+def test_alike() -> None:
+    case = VECTORS["alike"]
+    given = {hotkey: compress(change(case["size"], seed)) for hotkey, seed in case["seeds"].items()}
+    found = alike(given, compared_chunks(bytes(32), case["size"]), case["alike_from"])
+    assert {hotkey: list(others) for hotkey, others in found.items()} == case["alike"]
     assert list(compared_chunks(b"\x05" * 32, 1000 * CHUNK)[:8]) == case["chunks_of_1000"]
+
+
+def test_votes() -> None:
+    case = VECTORS["votes"]
+    word = Word(case["window"], frozenset(case["uids"]), case["record"])
+    assert word.encode() == case["text"] and Word.parse(case["text"]) == word
+    votes = {validator: (stake, hotkeys) for validator, (stake, hotkeys) in case["votes"].items()}
+    for total, taken in case["accepted"]:
+        assert sorted(accepted(votes, total)) == taken

@@ -118,7 +118,9 @@ async def stage(
         await outlook.refresh(Metagraph(1, 1, "0x" + "11" * 32, 360, tuple(neurons)))
         access = Access(given.keys_path, open_quota(given))
         stack.callback(access.close)
-        calibration = calibration_of(loaded.identity)
+        # Large random weights amplify the last bits: of 25,000 honest answers three had a chunk more than 1e-4 away, up
+        # to 2e-4. Thresholds are measured for each model (touchstone calibrate); this is what that would give here.
+        calibration = calibration_of(loaded.identity).model_copy(update={"distance": 2e-3})
         gateway = assemble(given, Checking(loaded, verifier, calibration, client, SECRET), outlook, access, Ops())
         await stack.enter_async_context(gateway)
         yield Stage(gateway, outlook, ledger, running, hotkeys, loaded.identity.name)

@@ -14,7 +14,7 @@ from template.training.layout import Layout
 VOCABULARY = 64
 TINY = Architecture(
     vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=64,
+    num_key_value_heads=2, max_position_embeddings=256,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from protocol.artifacts import Manifest
 from protocol.training.buffers import (
     LIMIT,
     accumulate,
@@ -16,7 +17,7 @@ from protocol.training.payload import CHUNK, compress
 from protocol.training.statement import Statement
 
 SIZE, KEPT = CHUNK + 50, 0.95
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 
 
 def vector(seed: int, times: float = 1e-3) -> np.ndarray:
@@ -70,7 +71,7 @@ def statement(number: int, before: str | None, after: str) -> Statement:
 
 
 def test_a_window_starts_with_nothing_or_with_what_the_last_one_left() -> None:
-    left, other = "b" + "c" * 58, "b" + "d" * 58
+    left, other = Manifest.of(b"two").cid, Manifest.of(b"three").cid
     first = statement(3, None, left)
     assert follows(first, None)
     assert follows(statement(4, left, other), first) and follows(statement(9, left, other), first)

@@ -1,11 +1,12 @@
-"""Copies are found by what they keep, whatever their values; honest work on other data is none."""
+"""Who keeps the same entries is found, whatever the values; honest work on other data is not alike."""
 
 import numpy as np
 
-from protocol.training.copies import COMPARED, COPY, Committed, compared_chunks, copies, overlaps
+from protocol.training.copies import COMPARED, alike, compared_chunks, overlaps
 from protocol.training.payload import CHUNK, KEEP, Contribution, compress
 
 SIZE = 6 * CHUNK
+ALIKE = 0.15
 CHUNKS = compared_chunks(b"s" * 32, SIZE)
 
 
@@ -24,25 +25,16 @@ def test_honest_contributions_share_little() -> None:
     shared = overlaps([contribution(seed) for seed in range(4)], CHUNKS)
     assert np.allclose(np.diag(shared), 1.0) and np.array_equal(shared, shared.T)
     off = shared[~np.eye(4, dtype=bool)]
-    assert off.min() > 2 * KEEP / CHUNK and off.max() < COPY * 0.75
-    assert copies({str(seed): Committed(5, contribution(seed)) for seed in range(4)}, CHUNKS) == {}
+    assert off.min() > 2 * KEEP / CHUNK and off.max() < ALIKE * 0.75
+    assert alike({str(seed): contribution(seed) for seed in range(4)}, CHUNKS, ALIKE) == {}
 
 
-def test_a_copy_loses_to_whoever_committed_first_however_its_values_were_changed() -> None:
+def test_copies_and_whom_they_copy_are_suspects_however_the_values_were_changed() -> None:
     rng = np.random.default_rng(0)
     noisy = compress(change(1) * (1 + 0.3 * rng.standard_normal(SIZE)).astype(np.float32))
-    scaled = compress(-3 * change(1))
-    given = {
-        "z": Committed(5, contribution(1)), "a": Committed(6, noisy), "b": Committed(7, scaled),
-        "c": Committed(6, contribution(2)),
-    }  # fmt: skip
-    assert copies(given, CHUNKS) == {"a": "z", "b": "z"}
-
-
-def test_in_one_block_the_order_of_the_hotkeys_decides() -> None:
-    same = contribution(3)
-    assert copies({"b": Committed(5, same), "a": Committed(5, same)}, CHUNKS) == {"b": "a"}
-    assert copies({}, CHUNKS) == {} and copies({"a": Committed(5, same)}, CHUNKS) == {}
+    given = {"z": contribution(1), "a": noisy, "b": compress(-3 * change(1)), "c": contribution(2)}
+    assert alike(given, CHUNKS, ALIKE) == {"a": ("b", "z"), "b": ("a", "z"), "z": ("a", "b")}
+    assert alike({}, CHUNKS, ALIKE) == {} and alike({"a": noisy}, CHUNKS, ALIKE) == {}
 
 
 def test_large_models_are_compared_at_drawn_chunks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from protocol.artifacts import Manifest
 from protocol.training.buffers import accumulate, remainder
 from protocol.training.judging import Due, Opened, Reason, check, judge_replay, states_due
 from protocol.training.payload import CHUNK, Contribution, compress
@@ -12,10 +13,11 @@ from protocol.training.recipe import Architecture, Clock, Recipe, Tasks
 from protocol.training.statement import Statement
 from protocol.verdicts import Outcome
 
-SIZE, CID, OTHER = CHUNK + 5, "b" + "a" * 58, "b" + "c" * 58
+SIZE = CHUNK + 5
+CID, OTHER = Manifest.of(b"one").cid, Manifest.of(b"two").cid
 TINY = Architecture(
     vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=64,
+    num_key_value_heads=2, max_position_embeddings=256,
 )  # fmt: skip
 
 
@@ -98,6 +100,20 @@ def test_an_honest_replay_is_accepted_and_another_change_rejected() -> None:
         assert verdict.outcome is outcome, verdict
     half = judge_replay(DUE, said, contribution, opened, (0.5 * change).astype(np.float32), "00" * 32)
     assert half.reason is Reason.REPLAY and "distance 1" in half.detail
+
+
+def test_what_was_sent_has_to_be_what_was_trained() -> None:
+    before, change = vector(1), vector(2)
+    total = accumulate(before, change, 0.95)
+    foreign = compress(vector(99))  # and the buffer made to fit: together they are the honest change
+    fitted = Opened(before, remainder(total, foreign))
+    verdict = judge_replay(DUE, statement(before=CID), foreign, fitted, change, "00" * 32)
+    assert (verdict.outcome, verdict.reason) == (Outcome.REJECT, Reason.SENT)
+    large = compress(1000 * vector(99))
+    verdict = judge_replay(
+        DUE, statement(before=CID), large, Opened(before, remainder(total, large)), change, "00" * 32
+    )
+    assert verdict.outcome is Outcome.REJECT
 
 
 def test_an_exact_replay_has_the_same_bits_and_states() -> None:

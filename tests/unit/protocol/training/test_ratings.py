@@ -81,6 +81,14 @@ def test_absence_and_what_could_not_be_checked_never_gain() -> None:
     assert (states["b"].value, states["b"].mu) == (before.value, before.mu)
 
 
+def test_refusing_an_audit_takes_presence_and_trust_away() -> None:
+    rng = random.Random(7)
+    states = run(20, lambda _: [worked("a", rng), worked("b", rng)])
+    refused = WindowSeen("b", Outcome.ACCEPT, LossScore(0.03, 0.02), unopened=True)
+    states = fold_window(states, [worked("a", rng), refused], 20)
+    assert states["b"].value == 0.0 and states["b"].audits == 0 and states["b"].rejects == 0
+
+
 def test_audits_are_counted_and_windows_fold_once() -> None:
     seen = WindowSeen("a", Outcome.ACCEPT, LossScore(0.02, 0.01), audited=True)
     states = fold_window({}, [seen], 3)

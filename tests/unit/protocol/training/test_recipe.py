@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from protocol.artifacts import Manifest
 from protocol.errors import MalformedMessage
 from protocol.training.recipe import (
     Architecture,
@@ -13,10 +14,10 @@ from protocol.training.recipe import (
     recipe_commitment,
 )
 
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 TINY = Architecture(
     vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=64,
+    num_key_value_heads=2, max_position_embeddings=256,
 )  # fmt: skip
 RECIPE = Recipe(architecture=TINY, model="ab" * 32, model_file=CID, dataset=CID, clock=Clock(start=100))
 
@@ -36,7 +37,7 @@ def test_the_corrections_are_powers() -> None:
 
 def test_every_choice_changes_the_id() -> None:
     changes = [
-        {"model": "00" * 32}, {"dataset": "b" + "c" * 58}, {"model_file": "b" + "c" * 58},
+        {"model": "00" * 32}, {"dataset": Manifest.of(b"two").cid}, {"model_file": Manifest.of(b"two").cid},
         {"architecture": TINY.model_copy(update={"rope_theta": 5.0})}, {"clock": Clock(start=101)},
         {"outer_rate": 0.9}, {"kept": 0.9},
         {"profile": "exact"}, {"trace_every": 5}, {"inner": Inner(peak=2e-3)},

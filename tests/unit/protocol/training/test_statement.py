@@ -2,10 +2,11 @@
 
 import pytest
 
+from protocol.artifacts import Manifest
 from protocol.errors import MalformedMessage
 from protocol.training.statement import MAX_BYTES, Statement, TrainCommitment
 
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 STATEMENT = Statement(
     window=7, miner="5F" + "x" * 46, base="ab" * 32, payload=CID, profile="tolerant", trace="cd" * 32, states=17,
     before=None, after=CID,
@@ -16,8 +17,8 @@ def test_a_statement_reads_back_and_covers_every_field() -> None:
     data = STATEMENT.encode()
     assert Statement.parse(data) == STATEMENT
     changes = {
-        "window": 8, "miner": "5G", "base": "00" * 32, "payload": "b" + "c" * 58, "profile": "exact",
-        "trace": "00" * 32, "states": 16, "before": CID, "after": "b" + "d" * 58,
+        "window": 8, "miner": "5G", "base": "00" * 32, "payload": Manifest.of(b"two").cid, "profile": "exact",
+        "trace": "00" * 32, "states": 16, "before": CID, "after": Manifest.of(b"three").cid,
     }  # fmt: skip
     assert changes.keys() == Statement.model_fields.keys()
     for name, value in changes.items():

@@ -6,59 +6,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.artifacts import Manifest
 from protocol.errors import MalformedMessage
 from protocol.training.records import Included, WindowRecord
-from protocol.training.votes import MAX_UID, RootCommitment, Votes, accepted, agreed
+from protocol.training.votes import MAX_UID, Word, accepted, agreed
 
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 
 
-@given(st.integers(0, 10**10 - 1), st.frozensets(st.integers(0, MAX_UID)))
-def test_votes_read_back(window: int, uids: frozenset[int]) -> None:
-    votes = Votes(window, uids)
-    assert Votes.parse(votes.encode()) == votes and len(votes.encode()) <= 512
+@given(st.integers(0, 10**10 - 1), st.frozensets(st.integers(0, MAX_UID)), st.booleans())
+def test_a_word_reads_back(window: int, uids: frozenset[int], first: bool) -> None:
+    word = Word(window, uids, None if first else CID)
+    assert Word.parse(word.encode()) == word and len(word.encode()) <= 512
 
 
 def test_votes_of_256_uids_are_short() -> None:
-    assert Votes(7, frozenset()).encode() == "touchstone-votes/1:7:"
-    assert Votes(7, frozenset({0, 9})).encode() == "touchstone-votes/1:7:AQI"
-    assert len(Votes(10**9, frozenset(range(256))).encode()) <= 128
+    assert Word(7, frozenset(), None).encode() == "touchstone-word/1:7::-"
+    assert Word(7, frozenset({0, 9}), CID).encode() == f"touchstone-word/1:7:AQI:{CID}"
+    assert len(Word(10**9, frozenset(range(256)), CID).encode()) <= 140
     with pytest.raises(ValueError, match="uids"):
-        Votes(7, frozenset({MAX_UID + 1})).encode()
+        Word(7, frozenset({MAX_UID + 1}), None).encode()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "touchstone-votes/1:7", "touchstone-votes/1:07:AQI", "touchstone-votes/2:7:AQI", "touchstone-votes/1:7:AQJ",
-     "touchstone-votes/1:7:AQIA", "touchstone-votes/1:7:AQI=", "touchstone-votes/1:7:A", "touchstone-votes/1:-1:AQI",
-     "touchstone-votes/1:7:" + "_" * 400],
+    ["", "touchstone-word/1:7:AQI", "touchstone-word/1:07:AQI:-", "touchstone-word/2:7:AQI:-",
+     "touchstone-word/1:7:AQJ:-", "touchstone-word/1:7:AQIA:-", "touchstone-word/1:7:AQI=:-",
+     "touchstone-word/1:7:A:-", "touchstone-word/1:-1:AQI:-", "touchstone-word/1:7:" + "_" * 400 + ":-",
+     "touchstone-word/1:7:AQI:b" + "a" * 58, f"touchstone-word/1:7:AQI:{CID}x"],
 )  # fmt: skip
-def test_other_votes_are_refused(text: str) -> None:
+def test_other_words_are_refused(text: str) -> None:
     with pytest.raises(MalformedMessage):
-        Votes.parse(text)
+        Word.parse(text)
 
 
-def test_more_than_half_of_the_voting_stake_accepts() -> None:
+def test_more_than_half_of_all_stake_accepts() -> None:
     votes = {"v1": (60, ["a", "b"]), "v2": (30, ["b", "c"]), "v3": (10, ["c"])}
-    assert accepted(votes) == {"a", "b"}
-    assert accepted({"v1": (50, ["a"]), "v2": (50, ["b"])}) == frozenset()
-    assert accepted({"v1": (5, ["a", "a"]), "v2": (6, [])}) == frozenset()
-    assert accepted({}) == frozenset() and accepted({"v1": (0, ["a"])}) == frozenset()
+    assert accepted(votes, 100) == {"a", "b"}
+    assert accepted(votes, 121) == {"b"}, "some who may vote did not"
+    assert accepted({"v1": (50, ["a"]), "v2": (50, ["b"])}, 100) == frozenset()
+    assert accepted({"v1": (50, ["a", "a"])}, 100) == frozenset()
+    assert accepted({}, 0) == frozenset() and accepted({"v1": (0, ["a"])}, 0) == frozenset()
 
 
-def test_a_root_needs_more_than_half_as_well() -> None:
-    assert agreed({"v1": (60, "x"), "v2": (40, "y")}) == "x"
-    assert agreed({"v1": (50, "x"), "v2": (50, "y")}) is None
-    assert agreed({"v1": (30, "x"), "v2": (30, "x"), "v3": (40, "y")}) == "x" and agreed({}) is None
-
-
-def test_roots_on_chain() -> None:
-    root = RootCommitment(12, "ab" * 32, CID)
-    assert RootCommitment.parse(root.encode()) == root
-    assert len(RootCommitment(10**10 - 1, "ab" * 32, CID).encode()) <= 512
-    for wrong in ("", root.encode() + "x", root.encode().upper(), root.encode().replace(":12:", ":-1:")):
-        with pytest.raises(MalformedMessage):
-            RootCommitment.parse(wrong)
+def test_a_record_needs_more_than_half_as_well() -> None:
+    assert agreed({"v1": (60, "x"), "v2": (40, "y")}, 100) == "x"
+    assert agreed({"v1": (50, "x"), "v2": (50, "y")}, 100) is None
+    assert agreed({"v1": (30, "x"), "v2": (30, "x"), "v3": (40, "y")}, 100) == "x"
+    assert agreed({"v1": (30, "x"), "v2": (10, "x")}, 100) is None and agreed({}, 0) is None
 
 
 def included(miner: str) -> dict[str, str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from localnet.net import Localnet
+from protocol.artifacts import Manifest
 from protocol.training.statement import TrainCommitment
-from protocol.training.votes import RootCommitment, Votes
+from protocol.training.votes import Word
 from protocol.training.windows import Phase, Schedule
 from template.chain import Chain
 from template.keys import Hotkey
 from template.operations import Operator
-from template.training.chain_view import WindowView
+from template.training.chain_view import Standing, WindowView
 
 ALICE = Hotkey.from_uri("//Alice")
 FIRST, SECOND = Hotkey.from_uri("//first"), Hotkey.from_uri("//second")
 MINERS = [Hotkey.from_uri(f"//miner{number}") for number in range(3)]
-CID, OTHER = "b" + "a" * 58, "b" + "c" * 58
+CID, OTHER = Manifest.of(b"one").cid, Manifest.of(b"two").cid
 STORE = "touchstone-artifacts/1 somewhere"
 
 
@@ -59,18 +60,18 @@ async def test_a_window_from_commitments_to_the_agreed_root(localnet: Localnet) 
 
         await until(localnet, chain, schedule.block_of(0, Phase.SCORE))
         uids = [due[miner.ss58].uid for miner in MINERS[:2]]
-        await chain.commit(netuid, FIRST, Votes(0, frozenset({uids[0], 999})).encode())
-        await chain.commit(netuid, SECOND, Votes(0, frozenset(uids)).encode())
-        await chain.commit(netuid, MINERS[1], Votes(0, frozenset({uids[1]})).encode())  # has no stake
+        await chain.commit(netuid, FIRST, Word(0, frozenset({uids[0], 999}), None).encode())
+        await chain.commit(netuid, SECOND, Word(0, frozenset(uids), None).encode())
+        await chain.commit(netuid, MINERS[1], Word(0, frozenset({uids[1]}), None).encode())  # has no stake
         await until(localnet, chain, schedule.block_of(0, Phase.AGGREGATE))
         assert await view.accepted(0, due) == {MINERS[0].ss58}
-        assert await view.newest_root() is None and await view.agreed(0) is None
+        assert await view.agreed() is None
 
-        await chain.commit(netuid, SECOND, RootCommitment(0, "22" * 32, OTHER).encode(), STORE)
-        assert await view.agreed(0) is not None, "it is the only one so far"
-        await chain.commit(netuid, FIRST, RootCommitment(0, "11" * 32, CID).encode(), STORE)
-        assert await view.agreed(0) == (RootCommitment(0, "11" * 32, CID), [STORE])
-        assert await view.newest_root() == 0 and await view.agreed(1) is None
+        await chain.commit(netuid, SECOND, Word(7, frozenset(), OTHER).encode(), STORE)
+        assert await view.agreed() is None, "less than half of all stake"
+        await chain.commit(netuid, FIRST, Word(1, frozenset(), CID).encode(), STORE)
+        assert await view.agreed() == Standing(0, CID, (STORE,)), "a newer one that few stand behind does not count"
+        assert await view.validator_locations() == [STORE, STORE]
         assert await view.accepted(0, due) == {MINERS[0].ss58}, "votes were replaced, and the past is as it was"
 
         seeds = {await view.seed(0, phase) for phase in (Phase.ASSIGN, Phase.REVEAL)}

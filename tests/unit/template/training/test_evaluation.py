@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from protocol.artifacts import Manifest
 from protocol.training.copies import compared_chunks
 from protocol.training.judging import Due, Opened, Reason, Shown, judge_forms
 from protocol.training.payload import compress
@@ -17,7 +18,7 @@ from template.training.inner import Trainer
 from template.training.windows import Trained, train_window
 from tests.support.training import TINY, VOCABULARY, genesis
 
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 LAYOUT, BASE = genesis()
 NOTHING = np.zeros_like(BASE)
 RECIPE = Recipe(
@@ -82,22 +83,29 @@ def statement(trained: Trained, miner: str = "alice") -> Statement:
     )  # fmt: skip
 
 
-def test_forms_and_copies_of_a_window_are_judged_together(worked: Trained) -> None:
+def test_forms_of_a_window_are_judged_together_and_copies_are_suspects(worked: Trained) -> None:
     due = Due(0, "11" * 32, LAYOUT.size, RECIPE)
     payload = worked.contribution.encode()
     shown = {
-        "alice": Shown(statement(worked, "alice").encode(), payload, 5),
-        "thief": Shown(statement(worked, "thief").encode(), payload, 6),
-        "broken": Shown(statement(worked, "broken").encode(), payload[:-1], 5),
-        "liar": Shown(statement(worked, "alice").encode(), payload, 5),
+        "alice": Shown(statement(worked, "alice").encode(), payload),
+        "thief": Shown(statement(worked, "thief").encode(), payload),
+        "broken": Shown(statement(worked, "broken").encode(), payload[:-1]),
+        "liar": Shown(statement(worked, "alice").encode(), payload),
     }
     forms = judge_forms(dict.fromkeys(shown, due), shown, compared_chunks(bytes(32), LAYOUT.size))
-    assert set(forms.contributions) == set(forms.statements) == {"alice"}
+    assert set(forms.contributions) == set(forms.statements) == {"alice", "thief"}
+    assert forms.alike == {"alice": ("thief",), "thief": ("alice",)}
     assert {hotkey: verdict.reason for hotkey, verdict in forms.verdicts.items()} == {
-        "thief": Reason.COPY,
         "broken": Reason.PAYLOAD,
         "liar": Reason.STATEMENT,
     }
+
+
+def test_a_copy_does_not_survive_a_replay_on_its_own_data(trainer: Trainer, worked: Trained) -> None:
+    due = Due(0, "11" * 32, LAYOUT.size, RECIPE)
+    opened = Opened(NOTHING, worked.after)
+    verdict = audit(trainer, BASE, data(5), due, statement(worked, "thief"), worked.contribution, opened)
+    assert (verdict.outcome, verdict.reason) == (Outcome.REJECT, Reason.REPLAY)
 
 
 def test_an_audit_tells_honest_work_from_half_of_it(trainer: Trainer, worked: Trained) -> None:

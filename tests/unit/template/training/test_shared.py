@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protocol.artifacts import Manifest
 from protocol.training.payload import compress
 from protocol.training.recipe import Clock, Recipe
 from template.errors import StateUnavailable
@@ -15,7 +16,7 @@ from template.training.shared import KEPT, Shared, SharedStore, advanced
 from tests.support.training import TINY, genesis
 
 LAYOUT, VECTOR = genesis()
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 RECIPE = Recipe(
     architecture=TINY, model=model_root(TINY, LAYOUT, VECTOR), model_file=CID, dataset=CID, clock=Clock(start=0)
 )
@@ -40,8 +41,8 @@ def test_everybody_takes_the_same_step() -> None:
 def test_the_newest_whole_model_is_found_again(tmp_path: Path) -> None:
     store = SharedStore(tmp_path / "model", TINY, LAYOUT)
     assert store.load() is None
-    shared = store.begin(VECTOR)
-    assert shared.root == RECIPE.model
+    shared = Shared(0, VECTOR, RECIPE.model)
+    store.save(shared)
     for seed in range(4):
         shared = advanced(shared, RECIPE, LAYOUT, contributions(seed), record=CID)
         store.save(shared)
@@ -60,7 +61,15 @@ def test_the_newest_whole_model_is_found_again(tmp_path: Path) -> None:
 
 def test_a_half_written_model_is_not_looked_at(tmp_path: Path) -> None:
     store = SharedStore(tmp_path, TINY, LAYOUT)
-    store.begin(VECTOR)
+    store.save(Shared(0, VECTOR, RECIPE.model))
     (tmp_path / ".new-1").mkdir()
     found = store.load()
     assert found is not None and found.window == 0
+
+
+def test_going_back_forgets_what_came_after(tmp_path: Path) -> None:
+    store = SharedStore(tmp_path, TINY, LAYOUT)
+    for window in (5, 6, 4):
+        store.save(Shared(window, VECTOR, RECIPE.model))
+    found = store.load()
+    assert found is not None and found.window == 4

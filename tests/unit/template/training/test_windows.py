@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from protocol.artifacts import Manifest
 from protocol.training.buffers import LIMIT, claimed_change, distance, same
 from protocol.training.recipe import Clock, Inner, Recipe, Tasks
 from template.training.checkpoint import build
@@ -17,7 +18,7 @@ from template.training.windows import Progress, replay, train_window
 from tests.support.training import TINY, VOCABULARY, genesis
 
 STEPS = 6
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 
 
 def recipe(profile: str = "tolerant", **inner: float) -> Recipe:

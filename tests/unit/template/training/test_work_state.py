@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from protocol.artifacts import Manifest
 from protocol.training.statement import Statement
 from template.training.inner import State
 from template.training.windows import Progress
 from template.training.work_state import KEPT_WINDOWS, PROGRESS, Kept, WorkState
 from tests.support.training import genesis
 
-CID = "b" + "a" * 58
+CID = Manifest.of(b"one").cid
 SIZE = genesis()[0].size
 
 
@@ -26,46 +27,27 @@ def kept(window: int) -> Kept:
     return Kept(said.encode(), b"payload", before, np.full(SIZE, window + 1, dtype=np.float32).tobytes())
 
 
-def test_the_buffer_goes_on_from_the_last_accepted_window(tmp_path: Path) -> None:
+def test_the_buffer_is_what_a_statement_left(tmp_path: Path) -> None:
     state = WorkState(tmp_path, SIZE)
-    buffer, earlier = state.buffer()
-    assert not buffer.any() and buffer.shape == (SIZE,) and earlier is None
-    state.keep(0, kept(0))
-    assert state.buffer()[1] is None, "nothing is accepted yet"
-    state.settle(0, accepted=True)
-    state.keep(1, kept(1))
-    state.settle(1, accepted=False)
-    buffer, earlier = WorkState(tmp_path, SIZE).buffer()
-    assert (buffer == 1.0).all() and earlier is not None and earlier.window == 0
-    state.settle(2, accepted=True)  # a window it did not work in
-    assert state.buffer()[1] == earlier
-
-
-def test_after_time_away_the_records_say_where_the_buffer_goes_on(tmp_path: Path) -> None:
-    state = WorkState(tmp_path, SIZE)
+    assert state.buffer(None) is None
     for window in range(3):
         state.keep(window, kept(window))
-    state.settle(0, accepted=True)
-    state.go_on_from(Statement.parse(kept(2).statement))
-    earlier = state.buffer()[1]
-    assert earlier is not None and earlier.window == 2
-    state.go_on_from(Statement.parse(kept(1).statement).model_copy(update={"trace": "33" * 32}))  # not what is here
-    assert state.buffer()[1] is None and not state.buffer()[0].any()
-    state.go_on_from(Statement.parse(kept(1).statement))
-    assert state.buffer()[1] is not None
-    state.go_on_from(None)
-    assert state.buffer()[1] is None
+    said = Statement.parse(kept(1).statement)
+    buffer = WorkState(tmp_path, SIZE).buffer(said)
+    assert buffer is not None and (buffer == 2.0).all()
+    assert state.buffer(said.model_copy(update={"trace": "33" * 32})) is None, "that is not what is here"
+    assert state.buffer(said.model_copy(update={"window": 9})) is None
 
 
 def test_what_was_promised_can_be_shown_and_old_windows_go(tmp_path: Path) -> None:
     state = WorkState(tmp_path, SIZE)
-    for window in range(10):
-        state.keep(window, kept(window))
-        state.settle(window, accepted=window == 2)
-    found = state.kept(9)
-    assert found is not None and found.payload == b"payload" and found.before == kept(9).before
-    assert state.kept(0) is None and state.kept(99) is None
-    assert state.buffer()[1] is not None, "the window that the buffer comes from stays"
+    for window in range(KEPT_WINDOWS + 3):
+        state.keep(window, kept(window), source=1)
+    newest = KEPT_WINDOWS + 2
+    found = state.kept(newest)
+    assert found is not None and found.payload == b"payload" and found.before == kept(newest).before
+    assert state.kept(2) is None and state.kept(3) is not None and state.kept(999) is None
+    assert state.kept(1) is not None, "the buffer comes from it"
     assert len(list(tmp_path.iterdir())) == KEPT_WINDOWS + 1
 
 
