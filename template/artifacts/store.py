@@ -47,6 +47,7 @@ from template.artifacts.errors import (
 from template.artifacts.partial import PartialFile
 from template.artifacts.threads import on_disk
 
+LARGE = 4 * 1024**3  # bytes; the manifest, 42 KB, is read to see that an artifact is above a lower limit
 AT_ONCE = 4  # chunks sent, or asked for, at the same time
 PAGE = 1000  # names of one listing
 REPAIR = "whoever keeps it puts the file again, sending everything (touchstone artifact put --resend)"
@@ -225,9 +226,10 @@ class ArtifactStore:
     async def _manifest(self, cid: str, limits: ArtifactLimits) -> Manifest:
         require_artifact(cid)
         try:
-            data = await self.backend.get(cid, manifest_limit(limits.max_bytes))
-        except ArtifactTooLarge:
-            raise ArtifactTooLarge(f"artifact {cid} has more than {limits.max_bytes} bytes") from None
+            data = await self.backend.get(cid, manifest_limit(max(limits.max_bytes, LARGE)))
+        except ArtifactTooLarge:  # it may be anything: only a manifest with the right hash proves a size
+            told = f"{self.backend} has an object as {cid} that is no manifest of what may be fetched"
+            raise ArtifactCorrupt(told, remedy=REPAIR) from None
         if await on_disk(manifest_cid, data) != cid:
             raise ArtifactCorrupt(f"what {self.backend} has as {cid} is something else", remedy=REPAIR)
         try:

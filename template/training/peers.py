@@ -17,7 +17,7 @@ from types import TracebackType
 
 from protocol.errors import MalformedMessage
 from protocol.locations import Location
-from template.artifacts.errors import ArtifactError, ArtifactUnavailable
+from template.artifacts.errors import ArtifactError, ArtifactTooLarge, ArtifactUnavailable
 from template.artifacts.s3 import S3Backend
 from template.artifacts.store import ArtifactLimits, ArtifactStore
 
@@ -49,11 +49,14 @@ class Peers:
             self._stores.clear()
 
     async def fetch(self, cid: str, locations: Sequence[str], max_bytes: int) -> bytes:
-        """Raises ArtifactError when no place gives it."""
+        """Raises ArtifactTooLarge for one that is proved to have more than `max_bytes`, and ArtifactError when no place
+        gives it."""
         limits = ArtifactLimits(max_bytes, PATIENCE + max_bytes / LEAST_RATE)
         problems = []
         try:
             return await self.own.read(cid, limits)
+        except ArtifactTooLarge:
+            raise
         except ArtifactUnavailable:
             pass  # as usual
         except (ArtifactError, MalformedMessage) as error:
@@ -62,6 +65,8 @@ class Peers:
             try:
                 async with self._store(text) as store:
                     return await store.read(cid, limits)
+            except ArtifactTooLarge:
+                raise
             except (ArtifactError, MalformedMessage) as error:
                 problems.append(str(error))
         told = "; ".join(problems[:3]) or "nobody says where it is"
