@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from neurons.joining import Joined
 from neurons.miner import _server, serve_model
 from neurons.models import CommittedModel
 from neurons.runtime import ChainWatch
@@ -24,7 +25,9 @@ async def test_one_caller_can_neither_fill_the_batch_nor_its_queue(tmp_path: Pat
     settings = MinerSettings(netuid=1, data_dir=tmp_path, port=0)
     settings.state_dir.mkdir(parents=True)
     hotkey = Hotkey.from_uri("//miner")
-    server = _server(settings, hotkey, ChainWatch(cast(Chain, None), 1, hotkey.ss58), Ops())
+    chain = cast(Chain, None)  # nothing is asked of it here
+    watch = ChainWatch(chain, 1, hotkey.ss58)
+    server = _server(settings, Joined(hotkey, chain, watch, CommittedModel(watch)), Ops())
     server.replay.close()
     assert 2 <= server.limits.concurrency_per_hotkey < settings.max_batch
 
