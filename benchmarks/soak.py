@@ -45,7 +45,7 @@ from tests.support.inference import tiny_model
 INTERVAL = 10.0  # seconds between two lines
 ALLOWED_SHARE = 0.05  # of memory
 ALLOWED_COUNT = 3  # tasks, files
-RESTING = 15.0  # seconds after the last request: connections that are kept alive end by then
+RESTING = 45.0  # seconds after the last request: connections that are kept alive end by then
 WORDS = (
     "tide", "bread", "lock", "echo", "moon", "map", "ice", "sail", "soil", "bee", "glass", "river", "sleep", "magnet",
     "seed", "rust", "star", "vote",
