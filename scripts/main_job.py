@@ -216,7 +216,7 @@ class Job:
         if part.program == "validator":
             # Short answers: 24 tokens show each of these cheats, and two cores carry five processes with a model here.
             command += ["--round-seconds", "10", "--deadline", "20", "--min-tokens", "24", "--max-tokens", "24"]
-            command += ["--prompts", "short"]
+            command += ["--prompts", "short", "--no-pack-weights"]  # a second copy would not fit into 8 GB here
         self.house.start(part.child, command)
 
     async def _watch(self, watcher: Watcher) -> int:
