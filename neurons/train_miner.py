@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from neurons.axon import Publisher
 from neurons.joining import join
-from neurons.runtime import run, sleep_or_stop, together, until
-from neurons.training import Training, join_training
+from neurons.runtime import run, together
+from neurons.training import Training, by_the_clock, join_training
 from protocol.artifacts import Manifest
-from protocol.errors import MalformedMessage, Refusal, RefusalCode
+from protocol.errors import Refusal, RefusalCode
 from protocol.metagraph import TRAINING, Metagraph
 from protocol.training.assignment import assign
 from protocol.training.opening import TRAIN_OPEN, AskOpen, OpenAnswer
@@ -33,13 +33,13 @@ from protocol.training.payload import Floats
 from protocol.training.statement import COMMITMENT_PREFIX, Statement, TrainCommitment
 from protocol.training.windows import Phase, Tick
 from template.chain import ChainError
-from template.errors import TemplateError
 from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops
 from template.server import Caller, SynapseServer
 from template.settings import TrainMinerSettings
 
 if TYPE_CHECKING:
+    from template.training.following import Settled
     from template.training.windows import Batches, Trained
     from template.training.work_state import Kept, WorkState
 
@@ -97,45 +97,26 @@ class TrainMiner:
     poll: float = 4.0  # seconds
     _promised: int = field(default=-1, init=False)  # last window that was committed to
     _shown: int = field(default=-1, init=False)  # last window that was uploaded
-    _confirmed: int = field(default=-1, init=False)  # window whose model was compared with the validators'
     _opened: set[int] = field(default_factory=set, init=False)  # windows whose buffers are uploaded
-    _told: str = field(default="", init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                now = await until(stop, self.training.follower.view.now())
-                if now is None:
-                    self._say("the first window has not begun")
-                else:
-                    await self.step(now, stop)
-            except (TemplateError, MalformedMessage, OSError) as error:  # of the chain, peers, or the disk
-                log.warning("trying again: %s", error)
-            await sleep_or_stop(stop, self.poll)
+        await by_the_clock(self.training, self.poll, stop, lambda now: self.step(now, stop))
 
     async def step(self, now: Tick, stop: asyncio.Event) -> None:
         """Whatever is due in this phase and not done yet. Raises ChainError and TemplateError."""
-        if not await self.follow(now):
+        if not await self.training.follower.follow(now, self.close):
             return
         if now.phase in (Phase.TRAIN, Phase.COMMIT) and self._promised < now.window:
             await self.train(now, stop)
         elif now.phase in (Phase.REVEAL, Phase.SCORE) and self._shown < now.window:
             await self.reveal(now.window)
 
-    async def follow(self, now: Tick) -> bool:
-        """Whether the shared model is the newest there can be; a step there when it is not."""
-        follower = self.training.follower
-        wanted = now.window + (now.phase is Phase.AGGREGATE)
-        if follower.shared.window < wanted:
-            if follower.shared.window == wanted - 1 or not await follower.catch_up():
-                settled = await follower.settle()
-                await follower.adopt(settled)
-                mine = self.training.joined.hotkey.ss58 in settled.statements
-                entered = len(settled.statements)
-                log.info("window %d: %d entered%s", settled.record.window, entered, ", mine too" if mine else "")
-        elif self._confirmed < wanted and now.phase is Phase.TRAIN and await follower.confirm() is not None:
-            self._confirmed = wanted
-        return follower.shared.window == wanted
+    async def close(self, settled: Settled) -> None:
+        """Go on from a window that is over."""
+        await self.training.follower.adopt(settled)
+        mine = self.training.joined.hotkey.ss58 in settled.statements
+        entered = len(settled.statements)
+        log.info("window %d: %d entered%s", settled.record.window, entered, ", mine too" if mine else "")
 
     async def train(self, now: Tick, stop: asyncio.Event) -> None:
         """Work on the window until it is done or over, and commit to the result."""
@@ -262,11 +243,6 @@ class TrainMiner:
         first, last = trained.losses[0], trained.losses[-1]
         log.info("window %d: %d steps, loss %.3f to %.3f", window, len(trained.losses), first, last)
         return kept
-
-    def _say(self, sentence: str) -> None:
-        if sentence != self._told:
-            log.info("%s", sentence)
-        self._told = sentence
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurons.joining import join
-from neurons.runtime import run, sleep_or_stop, together, until
-from neurons.training import Training, join_training
+from neurons.runtime import run, together, until
+from neurons.training import Training, by_the_clock, join_training
 from protocol.audits import AuditRules, audit_floor, audit_rate, drawn
 from protocol.errors import MalformedMessage
 from protocol.payout import payable
@@ -47,7 +46,7 @@ from protocol.training.windows import Phase, Tick
 from protocol.verdicts import Outcome
 from template.artifacts.errors import ArtifactError, ArtifactTooLarge
 from template.client import SynapseClient, Target
-from template.errors import CallFailed, TemplateError
+from template.errors import CallFailed
 from template.settings import TrainValidatorSettings
 from template.state import read_secret
 
@@ -153,26 +152,19 @@ class TrainValidator:
     secret: bytes
     _work: WindowWork | None = field(default=None, init=False)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FETCHES), init=False)
-    _confirmed: int = field(default=-1, init=False)  # window whose model was compared with the others'
-    _told: str = field(default="", init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                now = await until(stop, self.training.follower.view.now())
-                if now is None:
-                    self._say("the first window has not begun")
-                else:
-                    await until(stop, self.step(now))
-            except (TemplateError, MalformedMessage, OSError, sqlite3.Error) as error:  # of the chain, peers, the disk
-                log.warning("trying again: %s", error)
-            await sleep_or_stop(stop, self.settings.chain_poll)
-        if self._work is not None:
-            self._work.give_up()
+        try:
+            poll = self.settings.chain_poll
+            await by_the_clock(self.training, poll, stop, lambda now: until(stop, self.step(now)))
+        finally:
+            if self._work is not None:
+                self._work.give_up()
 
     async def step(self, now: Tick) -> None:
         """Whatever is due in this phase and not done yet. Raises ChainError and TemplateError."""
-        if not await self.follow(now) or now.phase not in (Phase.REVEAL, Phase.SCORE):
+        newest = await self.training.follower.follow(now, self.close)
+        if not newest or now.phase not in (Phase.REVEAL, Phase.SCORE):
             return
         if self._work is None or self._work.window != now.window:
             if self._work is not None:
@@ -192,17 +184,6 @@ class TrainValidator:
             if not work.voted:
                 await self.vote(work)
                 work.voted = True
-
-    async def follow(self, now: Tick) -> bool:
-        """Whether the shared model is the newest there can be; a step there when it is not."""
-        follower = self.training.follower
-        wanted = now.window + (now.phase is Phase.AGGREGATE)
-        if follower.shared.window < wanted:
-            if follower.shared.window == wanted - 1 or not await follower.catch_up():
-                await self.close(await follower.settle())
-        elif self._confirmed < wanted and now.phase is Phase.TRAIN and await follower.confirm() is not None:
-            self._confirmed = wanted
-        return follower.shared.window == wanted
 
     async def fetch(self, work: WindowWork, longest: float) -> None:
         """Get what miners have revealed, for `longest` seconds at most. What has failed is asked for again by the next
@@ -472,11 +453,6 @@ class TrainValidator:
 
     async def _get(self, cid: str, promised: Promised, most: int) -> bytes:
         return await self.training.peers.fetch(cid, [promised.location], most)
-
-    def _say(self, sentence: str) -> None:
-        if sentence != self._told:
-            log.info("%s", sentence)
-        self._told = sentence
 
 
 def _blind(work: WindowWork, root: str) -> str:

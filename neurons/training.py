@@ -2,6 +2,7 @@
 
     training = await join_training(settings, joined, stop, stack)     -> Training
     await training.say((PREFIX, text))                                commit a text, and where the artifacts are
+    await by_the_clock(training, poll, stop, step)                    the loop of a neuron
 
 Nothing about the training is a setting: the recipe is what the subnet's owner committed on chain, and everything else
 follows from it by hashes.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,14 @@ from typing import TYPE_CHECKING
 
 from neurons import models
 from neurons.joining import Joined
-from neurons.runtime import in_thread, until
+from neurons.runtime import in_thread, sleep_or_stop, until
 from protocol.dataset import DatasetManifest
 from protocol.errors import MalformedMessage
 from protocol.locations import LOCATION_PREFIX, Location
 from protocol.training.recipe import COMMITMENT_PREFIX as RECIPE_PREFIX
 from protocol.training.recipe import MAX_BYTES as MAX_RECIPE
 from protocol.training.recipe import Recipe, parse_recipe_commitment
+from protocol.training.windows import Tick
 from template.artifacts.opening import open_store
 from template.chain import Chain
 from template.commitments import MAX_TEXTS, replaced
@@ -74,6 +78,24 @@ class Training:
                 remedy="take part in training with another hotkey than the owner's",
             )
         await chain.commit(netuid, hotkey, *wanted)
+
+
+async def by_the_clock(
+    training: Training, poll: float, stop: asyncio.Event, step: Callable[[Tick], Awaitable[None]]
+) -> None:
+    """Take `step` every `poll` seconds, until `stop`. What the chain, peers or the disk did not give is tried again."""
+    told = False
+    while not stop.is_set():
+        try:
+            now = await until(stop, training.follower.view.now())
+            if now is not None:
+                await step(now)
+            elif not told:
+                log.info("the first window has not begun")
+                told = True
+        except (TemplateError, MalformedMessage, OSError, sqlite3.Error) as error:
+            log.warning("trying again: %s", error)
+        await sleep_or_stop(stop, poll)
 
 
 async def join_training(

@@ -2,6 +2,7 @@
 
     follower = Follower(view, recipe, layout, store, fetch)
     shared = await follower.begin()                  the saved model, or the one that the recipe starts from
+    newest = await follower.follow(now, close)       whichever of the following is due
     moved = await follower.catch_up()                to the newest record that validators stand behind, when it is newer
     settled = await follower.settle()                the next window from the chain: what entered, and the record of it
     await follower.adopt(settled)                    go on from there
@@ -35,7 +36,7 @@ from protocol.training.recipe import Recipe
 from protocol.training.records import MAX_BYTES as MAX_RECORD
 from protocol.training.records import Included, WindowRecord
 from protocol.training.statement import Statement
-from protocol.training.windows import Phase
+from protocol.training.windows import Phase, Tick
 from template.artifacts.errors import ArtifactTooLarge
 from template.chain import ChainError
 from template.errors import TemplateError
@@ -56,10 +57,6 @@ FILE_OVERHEAD = 1024 * 1024  # bytes of a checkpoint beside its numbers: names, 
 
 class HistoryBroken(TemplateError):
     """What was fetched does not lead to the model that the chain says."""
-
-
-class NoRoot(TemplateError):
-    """Validators have not agreed on a model from which this node could go on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +81,7 @@ class Follower:
         self._fetch = fetch
         self._shared: Shared | None = None
         self._records: dict[str, WindowRecord] = {}  # of the last windows
+        self._confirmed = -1  # window whose model was compared with the validators'
 
     @property
     def shared(self) -> Shared:
@@ -96,6 +94,18 @@ class Follower:
         if self._shared is None:
             await self._go_to(await first_model(self.recipe, self.layout, self._fetch, locations))
         return self.shared
+
+    async def follow(self, now: Tick, close: Callable[[Settled], Awaitable[None]]) -> bool:
+        """Whether the shared model is the newest there can be; one step there when it is not, and once a window a look
+        whether validators have the same. `close` does what is due at the end of a settled window, and adopts it.
+        Raises as the others do."""
+        wanted = now.window + (now.phase is Phase.AGGREGATE)
+        if self.shared.window < wanted:
+            if self.shared.window == wanted - 1 or not await self.catch_up():
+                await close(await self.settle())
+        elif self._confirmed < wanted and now.phase is Phase.TRAIN and await self.confirm() is not None:
+            self._confirmed = wanted
+        return self.shared.window == wanted
 
     async def settle(self) -> Settled:
         """The step after `shared.window`, when its `score` phase is over. Raises ChainError, and ArtifactError when an
