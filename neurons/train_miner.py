@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,8 +41,9 @@ from template.settings import TrainMinerSettings
 
 if TYPE_CHECKING:
     from template.training.following import Settled
-    from template.training.windows import Batches, Trained
+    from template.training.windows import Batches
     from template.training.work_state import Kept, WorkState
+    from template.training.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +57,19 @@ def start(settings: TrainMinerSettings) -> int:
     return run(lambda stop: mine(settings, stop), level=settings.log_level)
 
 
-async def mine(settings: TrainMinerSettings, stop: asyncio.Event) -> None:
-    """The miner's life. Raises TemplateError when it cannot start."""
+async def mine(
+    settings: TrainMinerSettings,
+    stop: asyncio.Event,
+    miner_of: Callable[[Training, WorkState, float], TrainMiner] | None = None,
+) -> None:
+    """The miner's life; `miner_of` makes another one than the honest. Raises TemplateError when it cannot start."""
     from template.training.work_state import WorkState
 
     async with AsyncExitStack() as stack:
         joined = await join(settings, "train-miner", stop, stack)
         training = await join_training(settings, joined, stop, stack)
         work = WorkState(training.folder / "work", training.follower.layout.size)
-        miner = TrainMiner(training, work, settings.chain_poll)
+        miner = (miner_of or TrainMiner)(training, work, settings.chain_poll)
         limits = Limits(concurrency=4, queue=16, concurrency_per_hotkey=2)
         server = SynapseServer(
             joined.hotkey,
@@ -95,6 +101,8 @@ class TrainMiner:
     training: Training
     work: WorkState
     poll: float = 4.0  # seconds
+    make: Callable[[Workbench], Kept] | None = None  # what is done at the bench; None: honest work
+    others: tuple[str, ...] = ()  # hotkeys whose data is fetched too
     _promised: int = field(default=-1, init=False)  # last window that was committed to
     _shown: int = field(default=-1, init=False)  # last window that was uploaded
     _opened: set[int] = field(default_factory=set, init=False)  # windows whose buffers are uploaded
@@ -126,13 +134,15 @@ class TrainMiner:
             me = training.joined.hotkey.ss58
             earlier = (await training.follower.recent_statements({me})).get(me)
             before = await asyncio.to_thread(self.work.buffer, earlier)
+            if before is None:
+                earlier = None
             try:
-                trained = await self._trained(window, before, stop)
+                kept = await self._worked(window, before, earlier, stop)
             except (WindowOver, FloatingPointError) as error:
                 log.warning("window %d is lost: %s", window, str(error) or "not done in time")
                 self._promised = self._shown = window
                 return
-            kept = await asyncio.to_thread(self._keep, window, trained, before, earlier if before is not None else None)
+            await asyncio.to_thread(self.work.keep, window, kept, earlier.window if earlier else None)
         cid = Manifest.of(kept.statement).cid
         latest = await training.follower.view.now()
         if latest is None or latest.window != window or latest.phase not in (Phase.TRAIN, Phase.COMMIT):
@@ -171,21 +181,24 @@ class TrainMiner:
         log.info("window %d: opened to %s", request.window, caller.hotkey)
         return OpenAnswer(statement=Manifest.of(kept.statement).cid)
 
-    async def _trained(self, window: int, before: Floats | None, stop: asyncio.Event) -> Trained:
-        """Train in a thread; raises WindowOver when the commit phase ends, or `stop` comes, before it is done."""
-        training, view = self.training, self.training.follower.view
+    async def _worked(self, window: int, before: Floats | None, earlier: Statement | None, stop: asyncio.Event) -> Kept:
+        """Work in a thread; raises WindowOver when the commit phase ends, or `stop` comes, before it is done."""
+        view, dataset = self.training.follower.view, self.training.dataset
+        plan, me = self.training.recipe.tasks.plan, self.training.joined.hotkey.ss58
         seed = await view.seed(window, Phase.ASSIGN)
-        plan = training.recipe.tasks.plan
-        mine = assign(seed, training.joined.hotkey.ss58, training.dataset.tokens_of(), plan)
-        await training.dataset.fetch(mine.shards)
+        known = {miner: assign(seed, miner, dataset.tokens_of(), plan) for miner in (me, *self.others)}
+        await dataset.fetch({shard for work in known.values() for shard in work.shards})
         over = threading.Event()
 
-        def batches(step: int) -> npt.NDArray[np.int64]:
-            if over.is_set():
-                raise WindowOver
-            return training.dataset.batch(mine.batch(step), plan.length)
+        def batches_of(miner: str) -> Batches:
+            def batches(step: int) -> npt.NDArray[np.int64]:
+                if over.is_set():
+                    raise WindowOver
+                return dataset.batch(known[miner].batch(step), plan.length)
 
-        work = asyncio.ensure_future(asyncio.to_thread(self._train, window, before, batches))
+            return batches
+
+        work = asyncio.ensure_future(asyncio.to_thread(self._work, window, batches_of, before, earlier))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=self.poll)
@@ -202,47 +215,29 @@ class TrainMiner:
         finally:
             over.set()
 
-    def _train(self, window: int, before: Floats | None, batches: Batches) -> Trained:
-        from template.training.windows import train_window
+    def _work(
+        self, window: int, batches_of: Callable[[str], Batches], before: Floats | None, earlier: Statement | None
+    ) -> Kept:
+        """Blocking."""
+        from template.training.workbench import Workbench, honest
 
         training = self.training
         resumed = self.work.progress(window, training.trainer.device.type)
         if resumed is not None:
             log.info("window %d: going on at step %d", window, resumed.state.step)
-        return train_window(
-            training.trainer,
-            training.follower.shared.vector,
-            before if before is not None else np.zeros(training.follower.layout.size, dtype=np.float32),
-            batches,
-            training.recipe,
+        bench = Workbench(
+            training.joined.hotkey.ss58,
             window,
-            resumed=resumed,
-            save=lambda progress: self.work.save_progress(window, progress),
+            training.recipe,
+            training.follower.shared,
+            training.trainer,
+            batches_of,
+            before,
+            earlier,
+            resumed,
+            lambda progress: self.work.save_progress(window, progress),
         )
-
-    def _keep(self, window: int, trained: Trained, before: Floats | None, earlier: Statement | None) -> Kept:
-        """Write down what will be promised; blocking."""
-        from template.training.work_state import Kept
-
-        training = self.training
-        payload, after = trained.contribution.encode(), trained.after.astype("<f4").tobytes()
-        said = Statement(
-            window=window,
-            miner=training.joined.hotkey.ss58,
-            base=training.follower.shared.root,
-            payload=Manifest.of(payload).cid,
-            profile=training.recipe.profile,
-            trace=trained.trace,
-            states=len(trained.digests),
-            before=earlier.after if earlier else None,
-            after=Manifest.of(after).cid,
-        )
-        opened = before.astype("<f4").tobytes() if before is not None else None
-        kept = Kept(said.encode(), payload, opened, after)
-        self.work.keep(window, kept, earlier.window if earlier else None)
-        first, last = trained.losses[0], trained.losses[-1]
-        log.info("window %d: %d steps, loss %.3f to %.3f", window, len(trained.losses), first, last)
-        return kept
+        return (self.make or honest)(bench)
 
 
 if __name__ == "__main__":
