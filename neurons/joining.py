@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neurons import models
-from neurons.runtime import ChainWatch, in_thread, load_hotkey, until
+from neurons.runtime import ChainWatch, answered, in_thread, load_hotkey, until
 from protocol.calibration import Calibration
 from template.chain import Chain
 from template.client import SynapseClient
@@ -57,9 +57,9 @@ async def join(settings: NeuronSettings, role: str, stop: asyncio.Event, stack: 
     hotkey = load_hotkey(settings)
     chain = await stack.enter_async_context(Chain(settings.network, timeout=settings.chain_timeout))
     watch = ChainWatch(chain, settings.netuid, hotkey.ss58, settings.metagraph_refresh)
-    uid = await until(stop, watch.start(settings.wallet, settings.hotkey))
+    uid = await answered(stop, lambda: watch.start(settings.wallet, settings.hotkey))
     log.info("hotkey %s has uid %d on subnet %d of %s", hotkey.ss58, uid, settings.netuid, settings.network)
-    genesis = await until(stop, chain.block_hash(0))
+    genesis = await answered(stop, lambda: chain.block_hash(0))
     stack.enter_context(claimed(settings.state_dir, role, genesis, settings.netuid, hotkey.ss58))
     return Joined(hotkey, chain, watch, models.CommittedModel(watch))
 

@@ -24,7 +24,7 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from protocol.metagraph import Metagraph
-from template.chain import Chain, ChainError, ChainUnreachable
+from template.chain import Chain, ChainError, ChainTimeout, ChainUnreachable
 from template.errors import TemplateError
 from template.keys import Hotkey, coldkey_warning
 from template.settings import NeuronSettings
@@ -32,6 +32,7 @@ from template.settings import NeuronSettings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+ASK_AGAIN = 2.0  # seconds
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
@@ -102,6 +103,18 @@ async def until(stop: asyncio.Event, work: Awaitable[T]) -> T:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def answered(stop: asyncio.Event, ask: Callable[[], Awaitable[T]]) -> T:
+    """What the chain answers; asked again for as long as it cannot be reached. Raises what else `ask` raises, and
+    Stopped."""
+    while True:
+        try:
+            return await until(stop, ask())
+        except (ChainTimeout, ChainUnreachable) as error:
+            log.warning("asking again: %s", error)
+        if await sleep_or_stop(stop, ASK_AGAIN):
+            raise Stopped
 
 
 async def together(*works: Awaitable[None]) -> None:

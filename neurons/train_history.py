@@ -1,6 +1,7 @@
 """`touchstone train status` and `touchstone train replay`: what a training has come to, and whether it is what it says.
 
 touchstone train status --ledger FILE          loss and contributions window by window, ratings, the last verdicts
+touchstone train status --picture FILE.png     the same as a picture, with all scores and verdicts; --json has them too
 touchstone train replay --network N --netuid N     fetch every contribution on record, and compute the model again
 
 `replay` trusts nothing but the chain: the recipe its owner committed, and the record that most stake stands behind.
@@ -10,6 +11,7 @@ Exit status 0 says that the contributions on record lead to exactly that model.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -20,12 +22,16 @@ from typing import TYPE_CHECKING, Any
 from neurons.output import console, print_json, print_table
 from neurons.training import read_recipe
 from protocol.training.ratings import weights
+from protocol.training.windows import Phase
 from template.artifacts.opening import open_store
 from template.chain import Chain
 from template.errors import TemplateError
 from template.training.ledger import TrainLedger
+from template.training.progress import read
 
 if TYPE_CHECKING:
+    from protocol.training.records import WindowRecord
+    from template.training.chain_view import WindowView
     from template.training.shared import Shared
 
 
@@ -37,23 +43,37 @@ class NoLedger(TemplateError):
     """No validator has kept a ledger of a training here."""
 
 
-async def status(ledger: Path | None, data_dir: Path, *, last: int, as_json: bool) -> int:
-    """Show one validator's ledger. Raises NoLedger, and StateUnavailable for one that cannot be read."""
+class BadNames(TemplateError):
+    """The file does not name hotkeys."""
+
+
+async def status(
+    ledger: Path | None,
+    data_dir: Path,
+    *,
+    last: int,
+    as_json: bool,
+    picture: Path | None = None,
+    names: Path | None = None,
+) -> int:
+    """Show one validator's ledger. Raises NoLedger, StateUnavailable for one that cannot be read, and BadNames and
+    NotDrawn for the picture."""
+    named = read_names(names) if names else {}
     path = ledger or _only(sorted(data_dir.expanduser().glob("*/training/*/ledger.sqlite")))
     if not path.exists():
         raise NoLedger(f"{path} does not exist", remedy="name a validator's ledger with --ledger")
     with TrainLedger(path) as kept:
-        windows, states = kept.windows(), kept.states()
-        rows = kept.rows(windows[-1].window) if windows else []
+        progress, states = read(kept), kept.states()
+    windows = progress.windows
+    rows = progress.verdicts[windows[-1].window] if windows else ()
+    if picture is not None:
+        from template.training.chart import draw
+
+        await asyncio.to_thread(draw, progress, picture, named)
     shares = weights(states, windows[-1].window + 1) if windows else {}
     if as_json:
-        print_json(
-            {
-                "windows": [asdict(row) for row in windows],
-                "ratings": [asdict(state) | {"weight": shares.get(hotkey, 0.0)} for hotkey, state in states.items()],
-                "verdicts": [asdict(row) for row in rows],
-            }
-        )
+        ratings = [asdict(state) | {"weight": shares.get(hotkey, 0.0)} for hotkey, state in states.items()]
+        print_json({**progress.document(), "ratings": ratings})
         return 0
     shown = [
         [str(row.window), "-" if row.loss is None else f"{row.loss:.4f}", str(row.contributions), row.root[:16]]
@@ -112,6 +132,7 @@ async def replay(network: str, netuid: int, data_dir: Path, *, as_json: bool) ->
         def tell(shared: Shared) -> None:
             print(f"window {shared.window - 1} of {stands.window}: {shared.root[:16]}", file=sys.stderr, flush=True)
 
+        await check_seeds(records, view)
         model = await replayed(start, records, recipe, layout, peers.fetch, stands.locations, tell)
     result: dict[str, Any] = {
         "windows": len(records),
@@ -126,6 +147,26 @@ async def replay(network: str, netuid: int, data_dir: Path, *, as_json: bool) ->
         entered = f"{result['contributions']} contributions in {len(records)} windows"
         console.print(f"{entered} give model {model.root}, as record {stands.record} says")
     return 0
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Names of hotkeys, for people: a JSON object {hotkey: name}. Raises BadNames."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadNames(f"{path} cannot be read: {error}", remedy="give a JSON object {hotkey: name}") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise BadNames(f"{path} is no table of names", remedy="give a JSON object {hotkey: name}")
+    return found
+
+
+async def check_seeds(records: Sequence[WindowRecord], view: WindowView) -> None:
+    """Noise is what the chain drew. Raises HistoryBroken and ChainError."""
+    from template.training.following import HistoryBroken
+
+    for record in records:
+        if record.seed is not None and record.seed != (await view.seed(record.window, Phase.AGGREGATE)).hex():
+            raise HistoryBroken(f"the noise of window {record.window} is not drawn from its block")
 
 
 def _only(found: Sequence[Path]) -> Path:

@@ -3,9 +3,9 @@
     python neurons/train_miner.py --netuid 2 --wallet mine        (same as `touchstone train miner ...`)
 
 One window: read the block hash that assigns the data; train in a thread, saving as it goes; commit to the result on
-chain; when the commit phase has closed, upload it; open the error buffers when a validator asks; compute the next model
-from what the validators accepted. Everything is on disk before it is promised, so a miner that is killed loses at most
-the window it was in.
+chain; when the commit phase has closed, upload it; open the error buffers when a validator asks, and the states on the
+way when one disputes them (train_traces.py); compute the next model from what the validators accepted. Everything is on
+disk before it is promised, so a miner that is killed loses at most the window it was in.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import numpy.typing as npt
 from neurons.axon import Publisher
 from neurons.joining import join
 from neurons.runtime import run, together
+from neurons.train_traces import Traces, works_of
 from neurons.training import Training, by_the_clock, join_training
 from protocol.artifacts import Manifest
 from protocol.errors import Refusal, RefusalCode
 from protocol.metagraph import TRAINING, Metagraph
-from protocol.training.assignment import assign
-from protocol.training.opening import TRAIN_OPEN, AskOpen, OpenAnswer
+from protocol.training.opening import TRAIN_OPEN, TRAIN_STATE, TRAIN_TRACE, AskOpen, OpenAnswer
 from protocol.training.payload import Floats
 from protocol.training.statement import COMMITMENT_PREFIX, Statement, TrainCommitment
 from protocol.training.windows import Phase, Tick
@@ -83,6 +83,8 @@ async def mine(
             port=settings.port,
         )
         server.attach(TRAIN_OPEN, miner.open)
+        server.attach(TRAIN_TRACE, miner.traces.trace)
+        server.attach(TRAIN_STATE, miner.traces.state)
         await stack.enter_async_context(server)
         log.info("serving %s on %s:%d", TRAIN_OPEN.route, settings.host, server.port)
         where = (server.port, settings.external_ip, settings.external_port)
@@ -103,12 +105,19 @@ class TrainMiner:
     poll: float = 4.0  # seconds
     make: Callable[[Workbench], Kept] | None = None  # what is done at the bench; None: honest work
     others: tuple[str, ...] = ()  # hotkeys whose data is fetched too
+    traces: Traces = field(init=False)
     _promised: int = field(default=-1, init=False)  # last window that was committed to
     _shown: int = field(default=-1, init=False)  # last window that was uploaded
     _opened: set[int] = field(default_factory=set, init=False)  # windows whose buffers are uploaded
 
+    def __post_init__(self) -> None:
+        self.traces = Traces(self.training, self.work, self.finished)
+
     async def run(self, stop: asyncio.Event) -> None:
-        await by_the_clock(self.training, self.poll, stop, lambda now: self.step(now, stop))
+        try:
+            await by_the_clock(self.training, self.poll, stop, lambda now: self.step(now, stop))
+        finally:
+            await self.traces.close()
 
     async def step(self, now: Tick, stop: asyncio.Event) -> None:
         """Whatever is due in this phase and not done yet. Raises ChainError and TemplateError."""
@@ -136,13 +145,15 @@ class TrainMiner:
             before = await asyncio.to_thread(self.work.buffer, earlier)
             if before is None:
                 earlier = None
+            base = training.follower.shared.vector
             try:
-                kept = await self._worked(window, before, earlier, stop)
+                async with self.traces.resting():
+                    kept = await self._worked(window, before, earlier, stop)
             except (WindowOver, FloatingPointError) as error:
                 log.warning("window %d is lost: %s", window, str(error) or "not done in time")
                 self._promised = self._shown = window
                 return
-            await asyncio.to_thread(self.work.keep, window, kept, earlier.window if earlier else None)
+            await asyncio.to_thread(self.work.keep, window, kept, earlier.window if earlier else None, base)
         cid = Manifest.of(kept.statement).cid
         latest = await training.follower.view.now()
         if latest is None or latest.window != window or latest.phase not in (Phase.TRAIN, Phase.COMMIT):
@@ -165,29 +176,33 @@ class TrainMiner:
 
     async def open(self, request: AskOpen, caller: Caller) -> OpenAnswer:
         """Upload the error buffers of a window, for an audit."""
+        statement = Manifest.of(await self.finished(request.window)).cid
         kept = await asyncio.to_thread(self.work.kept, request.window)
-        now = await self.training.follower.view.now()
-        if request.window in self._opened and kept is not None:
-            return OpenAnswer(statement=Manifest.of(kept.statement).cid)
-        if kept is None or now is None:
-            raise Refusal(RefusalCode.NOT_PERMITTED, "this miner has nothing of that window")
-        if now.window == request.window and now.phase in (Phase.ASSIGN, Phase.TRAIN, Phase.COMMIT):
-            raise Refusal(RefusalCode.NOT_PERMITTED, "the commit phase of that window is not over")
+        if request.window in self._opened or kept is None:  # None: it has just become too old
+            return OpenAnswer(statement=statement)
         own = self.training.peers.own
         for data in (kept.before, kept.after):
             if data is not None:
                 await own.put_bytes(data)
         self._opened = {request.window, *(window for window in self._opened if window >= request.window - 2)}
         log.info("window %d: opened to %s", request.window, caller.hotkey)
-        return OpenAnswer(statement=Manifest.of(kept.statement).cid)
+        return OpenAnswer(statement=statement)
+
+    async def finished(self, window: int) -> bytes:
+        """The statement about a window whose commit phase is over. Raises Refusal for another."""
+        statement = await asyncio.to_thread(self.work.statement, window)
+        now = await self.training.follower.view.now()
+        if statement is None or now is None:
+            raise Refusal(RefusalCode.NOT_PERMITTED, "this miner has nothing of that window")
+        if now.window == window and now.phase in (Phase.ASSIGN, Phase.TRAIN, Phase.COMMIT):
+            raise Refusal(RefusalCode.NOT_PERMITTED, "the commit phase of that window is not over")
+        return statement
 
     async def _worked(self, window: int, before: Floats | None, earlier: Statement | None, stop: asyncio.Event) -> Kept:
         """Work in a thread; raises WindowOver when the commit phase ends, or `stop` comes, before it is done."""
         view, dataset = self.training.follower.view, self.training.dataset
         plan, me = self.training.recipe.tasks.plan, self.training.joined.hotkey.ss58
-        seed = await view.seed(window, Phase.ASSIGN)
-        known = {miner: assign(seed, miner, dataset.tokens_of(), plan) for miner in (me, *self.others)}
-        await dataset.fetch({shard for work in known.values() for shard in work.shards})
+        known = await works_of(self.training, window, (me, *self.others))
         over = threading.Event()
 
         def batches_of(miner: str) -> Batches:

@@ -29,6 +29,7 @@ from protocol.training.recipe import (
     Architecture,
     Clock,
     Inner,
+    Privacy,
     Recipe,
     Scored,
     Tasks,
@@ -117,7 +118,9 @@ async def prepare(given: Start, first_block: int, store: ArtifactStore) -> tuple
     clock = _checked(Clock, {"start": first_block, **wanted.get("clock", {})})
     parts = {"tasks": Tasks, "scored": Scored, "inner": Inner}
     made = {name: _checked(kind, wanted.get(name, {})) for name, kind in parts.items()}
-    rest = {name: value for name, value in wanted.items() if name not in (*parts, "clock", "architecture")}
+    if "privacy" in wanted:
+        made["privacy"] = _checked(Privacy, wanted["privacy"])
+    rest = {name: value for name, value in wanted.items() if name not in (*made, "clock", "architecture")}
     recipe = _checked(Recipe, {**rest, **fixed, **made, "clock": clock})
     check_dataset(recipe, manifest)
     return recipe, await store.put_bytes(recipe.encode())

@@ -4,8 +4,9 @@
 
 One window: when the commit phase has closed, read who promised what, and fetch it while miners reveal; then judge
 forms, measure by how much each contribution lowers the loss, train some windows again, keep what is to be accepted
-where others find it, and commit a vote for each; when voting has closed, compute the next model as everybody does. The
-record goes on chain with the next vote. Verdicts and ratings are in the ledger before weights are drawn from them.
+where others find it, and commit a vote for each; keep evidence of the verdicts; when voting has closed, compute the
+next model as everybody does. The record goes on chain with the next vote. Verdicts and ratings are in the ledger before
+weights are drawn from them.
 
 No miner may make this validator late: what is not there when its time is over is absent.
 """
@@ -13,33 +14,42 @@ No miner may make this validator late: what is not there when its time is over i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from neurons import train_evidence
 from neurons.joining import join
 from neurons.runtime import run, together, until
+from neurons.train_evidence import Case, Keeper, Opening
 from neurons.training import Training, by_the_clock, join_training
-from protocol.audits import AuditRules, audit_floor, audit_rate, drawn
+from protocol.audits import AuditRules, audit_floor, audit_rate
 from protocol.errors import MalformedMessage
 from protocol.payout import payable
 from protocol.training import statement as statements
-from protocol.training.assignment import Place, Work, assign, scored_steps, unassigned
 from protocol.training.copies import compared_chunks
-from protocol.training.judging import Due, Forms, Opened, Reason, Shown, Verdict, judge_forms
+from protocol.training.judged import Judged, Task, blind, going_on, task_of, to_audit
+from protocol.training.judging import (
+    Due,
+    Forms,
+    Opened,
+    Reason,
+    Shown,
+    Verdict,
+    among_alike,
+    judge_forms,
+    read_opened,
+)
 from protocol.training.opening import TRAIN_OPEN, AskOpen
 from protocol.training.payload import Contribution, encoded_size
-from protocol.training.ratings import LossScore, TrainState, WindowSeen, fold_window, weights
+from protocol.training.ratings import LossScore, TrainState, fold_window, weights
 from protocol.training.statement import Statement
 from protocol.training.votes import WORD_PREFIX, Word
 from protocol.training.windows import Phase, Tick
@@ -80,13 +90,17 @@ async def validate(settings: TrainValidatorSettings, stop: asyncio.Event) -> Non
         ledger = stack.enter_context(TrainLedger(training.folder / "ledger.sqlite"))
         client = await stack.enter_async_context(SynapseClient(joined.hotkey, allow_local=joined.chain.is_local))
         secret = read_secret(settings.state_dir / "secret")
-        validator = TrainValidator(settings, training, ledger, client, secret)
-        await together(joined.watch.run(stop), validator.run(stop))
+        genesis = (await until(stop, joined.chain.block_hash(0))).removeprefix("0x")
+        keeper = Keeper(training, ledger, genesis, settings.evidence_bytes)
+        validator = TrainValidator(settings, training, ledger, client, secret, keeper)
+        check = await train_evidence.serve(settings, training, ledger, stack) if settings.port is not None else None
+        await together(joined.watch.run(stop, check), validator.run(stop))
 
 
 @dataclass
 class WindowWork:
-    """What a validator has of one window. `shown` grows while miners reveal; `under_way`: what is being fetched."""
+    """What a validator has of one window. `shown` grows while miners reveal; `under_way`: what is being fetched;
+    `cases`: what its verdicts stand on, until evidence of them is kept."""
 
     window: int
     due: Mapping[str, Promised]
@@ -94,51 +108,12 @@ class WindowWork:
     under_way: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     judged: Judged | None = None
     voted: bool = False
+    cases: dict[str, Case] = field(default_factory=dict)
 
     def give_up(self) -> None:
         for task in self.under_way.values():
             task.cancel()
         self.under_way.clear()
-
-
-@dataclass(frozen=True)
-class MinerTask:
-    """A miner's work of a window, which of its steps are scored, and the batches it was not given."""
-
-    work: Work
-    scored: tuple[int, ...]
-    unassigned: tuple[tuple[Place, ...], ...]
-
-    @property
-    def shards(self) -> set[int]:
-        return {*self.work.shards, *(shard for batch in self.unassigned for shard, _ in batch)}
-
-
-@dataclass(frozen=True)
-class Judged:
-    """By hotkey. `audited`: those whose training was repeated; `unopened`: those who were asked and did not open.
-    `blind`: this validator could not see enough of the window to say anything of anybody."""
-
-    verdicts: Mapping[str, Verdict]
-    scores: Mapping[str, LossScore]
-    audited: frozenset[str] = frozenset()
-    unopened: frozenset[str] = frozenset()
-    loss: float | None = None
-    blind: str = ""
-
-    def accepts(self, hotkey: str) -> bool:
-        verdict, score = self.verdicts.get(hotkey), self.scores.get(hotkey)
-        fine = verdict is None or verdict.outcome is Outcome.ACCEPT
-        return not self.blind and fine and hotkey not in self.unopened and score is not None and score.helps
-
-    def seen(self, hotkey: str) -> WindowSeen:
-        verdict, score = self.verdicts.get(hotkey), self.scores.get(hotkey)
-        if self.blind:
-            return WindowSeen(hotkey, Outcome.INCONCLUSIVE)
-        if verdict is None and score is None:
-            return WindowSeen(hotkey, None)
-        outcome = verdict.outcome if verdict else Outcome.ACCEPT
-        return WindowSeen(hotkey, outcome, score, hotkey in self.audited, hotkey in self.unopened)
 
 
 @dataclass
@@ -150,6 +125,7 @@ class TrainValidator:
     ledger: TrainLedger
     client: SynapseClient
     secret: bytes
+    keeper: Keeper
     _work: WindowWork | None = field(default=None, init=False)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FETCHES), init=False)
 
@@ -160,6 +136,7 @@ class TrainValidator:
         finally:
             if self._work is not None:
                 self._work.give_up()
+            await self.keeper.stop()
 
     async def step(self, now: Tick) -> None:
         """Whatever is due in this phase and not done yet. Raises ChainError and TemplateError."""
@@ -184,6 +161,9 @@ class TrainValidator:
             if not work.voted:
                 await self.vote(work)
                 work.voted = True
+            if work.cases:
+                await self.keeper.begin(work.window, work.cases)
+                work.cases = {}
 
     async def fetch(self, work: WindowWork, longest: float) -> None:
         """Get what miners have revealed, for `longest` seconds at most. What has failed is asked for again by the next
@@ -219,33 +199,29 @@ class TrainValidator:
         """Verdicts and scores of everything that was shown."""
         training, view, window = self.training, self.training.follower.view, work.window
         follower, recipe = training.follower, training.recipe
-        blind = _blind(work, follower.shared.root)
-        if blind:
-            log.warning("window %d: no verdicts: %s", window, blind)
-            return Judged({}, {}, blind=blind)
+        unseeing = blind(work.shown, len(work.due), follower.shared.root)
+        if unseeing:
+            log.warning("window %d: no verdicts: %s", window, unseeing)
+            return Judged({}, blind=unseeing)
         assigned, revealed = await view.seed(window, Phase.ASSIGN), await view.seed(window, Phase.REVEAL)
-        earlier = await follower.recent_statements(_going_on(work))
+        earlier = await follower.recent_statements(going_on(work.shown))
         due_of = {
             hotkey: Due(window, follower.shared.root, follower.layout.size, recipe, earlier.get(hotkey))
             for hotkey in work.shown
         }
         chunks = compared_chunks(revealed, follower.layout.size)
         forms = await asyncio.to_thread(judge_forms, due_of, work.shown, chunks)
-        tasks = {hotkey: self.task(assigned, revealed, hotkey) for hotkey in forms.contributions}
+        tokens = training.dataset.tokens_of()
+        tasks = {hotkey: task_of(assigned, revealed, hotkey, tokens, recipe) for hotkey in forms.contributions}
         await training.dataset.fetch({shard for task in tasks.values() for shard in task.shards})
         await training.dataset.fetch([0], "validation")
         scores, loss = await asyncio.to_thread(self._scores, forms, tasks)
         helping = [hotkey for hotkey in forms.contributions if scores[hotkey].helps]
-        verdicts, unopened = await self.audits(work, now, forms, helping, tasks, due_of)
-        audited = {h for h, verdict in verdicts.items() if verdict.reason is not Reason.UNCHECKED}
-        return Judged({**forms.verdicts, **verdicts}, scores, frozenset(audited), unopened, loss)
-
-    def task(self, assigned: bytes, revealed: bytes, hotkey: str) -> MinerTask:
-        training = self.training
-        plan, tokens, scored = training.recipe.tasks.plan, training.dataset.tokens_of(), training.recipe.scored
-        work = assign(assigned, hotkey, tokens, plan)
-        other = unassigned(revealed, hotkey, work, tokens, plan, scored.unassigned)
-        return MinerTask(work, scored_steps(revealed, hotkey, plan, scored.assigned), other)
+        audited, openings, unopened = await self.audits(work, now, forms, helping, tasks, due_of)
+        verdicts = {**forms.verdicts, **audited}
+        work.cases = {h: self._case(work, h, due_of[h], verdicts[h], openings.get(h), forms) for h in verdicts}
+        repeated = {h for h, verdict in audited.items() if verdict.reason is not Reason.UNCHECKED}
+        return Judged(verdicts, scores, frozenset(repeated), unopened, loss)
 
     async def audits(
         self,
@@ -253,10 +229,11 @@ class TrainValidator:
         now: Tick,
         forms: Forms,
         helping: Sequence[str],
-        tasks: Mapping[str, MinerTask],
+        tasks: Mapping[str, Task],
         due_of: Mapping[str, Due],
-    ) -> tuple[dict[str, Verdict], frozenset[str]]:
-        """Train again what the draw says, and everybody who is alike, of what would be accepted: (verdicts, unopened).
+    ) -> tuple[dict[str, Verdict], dict[str, Opening], frozenset[str]]:
+        """Train again what the draw says, and everybody who is alike, of what would be accepted: (verdicts, what was
+        opened, who did not open).
 
         Whoever has to be audited and is not for lack of time is inconclusive. Whoever was drawn from a trusted hotkey's
         windows and is not, is as if it had not been drawn.
@@ -266,12 +243,13 @@ class TrainValidator:
         openings = await asyncio.gather(
             *(self._opened(work, hotkey, forms.statements[hotkey], patience) for hotkey in chosen)
         )
+        found = {hotkey: opening for hotkey, opening in zip(chosen, openings, strict=True) if opening is not None}
         verdicts: dict[str, Verdict] = {}
         longest = 0.0
-        for (hotkey, must), opened in zip(chosen.items(), openings, strict=True):
-            if opened is None or isinstance(opened, Verdict):
-                if opened is not None:
-                    verdicts[hotkey] = opened
+        for hotkey, opening in found.items():
+            must, opened = chosen[hotkey], read_opened(due_of[hotkey].size, opening.before, opening.after)
+            if isinstance(opened, Verdict):
+                verdicts[hotkey] = opened
                 continue
             started = time.monotonic()
             if await self.seconds_left(now) <= longest:
@@ -280,49 +258,48 @@ class TrainValidator:
                 continue
             said, contribution = forms.statements[hotkey], forms.contributions[hotkey]
             verdict = await asyncio.to_thread(self._audit, tasks[hotkey], due_of[hotkey], said, contribution, opened)
-            if verdict.outcome is Outcome.REJECT and hotkey in forms.alike:
-                others = ", ".join(forms.alike[hotkey])
-                verdict = Verdict(Outcome.REJECT, Reason.COPY, f"it keeps what {others} keeps; {verdict.detail}")
-            verdicts[hotkey] = verdict
+            verdicts[hotkey] = among_alike(verdict, forms.alike.get(hotkey, ()))
             longest = max(longest, time.monotonic() - started)
-        unopened = frozenset(h for h, opened in zip(chosen, openings, strict=True) if opened is None)
-        return verdicts, unopened
+        return verdicts, found, frozenset(chosen.keys() - found.keys())
 
     async def _drawn(self, window: int, forms: Forms, helping: Sequence[str]) -> dict[str, bool]:
         """Whom to audit, in the order to do it: {hotkey: whether it may not pass without}."""
         seed = await self.training.follower.view.seed(window, Phase.SCORE)
         states = await asyncio.to_thread(self.ledger.states)
-        chosen: dict[str, bool] = {}
-        digests = {hotkey: sha256(seed + forms.statements[hotkey].encode()).digest() for hotkey in helping}
-        for hotkey in sorted(helping, key=lambda hotkey: (hotkey not in forms.alike, digests[hotkey])):
-            rate = 1.0 if hotkey in forms.alike else self.rate(states.get(hotkey), hotkey, window)
-            if drawn(self.secret, digests[hotkey], rate):
-                chosen[hotkey] = rate >= 1.0
-        return chosen
+        return to_audit(self.secret, seed, forms, helping, lambda h: self.rate(states.get(h), h, window))
 
-    async def _opened(self, work: WindowWork, hotkey: str, said: Statement, patience: float) -> Opened | Verdict | None:
-        """The error buffers that a statement names; None when the miner does not open them in time, and a verdict when
-        what it opens is none."""
+    def _case(
+        self, work: WindowWork, hotkey: str, due: Due, verdict: Verdict, opening: Opening | None, forms: Forms
+    ) -> Case:
+        """What the evidence of a verdict is made of; buffers only where they go into the store."""
+        if opening is not None and verdict.outcome is not Outcome.REJECT:
+            opening = replace(opening, before=b"", after=b"")
+        other = forms.alike[hotkey][0] if verdict.reason is Reason.COPY else None
+        like = (other, work.due[other], work.shown[other]) if other else None
+        return Case(work.due[hotkey], work.shown[hotkey], due, verdict, opening, like)
+
+    async def _opened(self, work: WindowWork, hotkey: str, said: Statement, patience: float) -> Opening | None:
+        """The error buffers that a statement names, as they come; None when the miner does not open them in time."""
         neuron = self.training.joined.watch.metagraph.by_hotkey.get(hotkey)
         if neuron is None or not neuron.is_serving:
             return None
         bytes_each, promised = 4 * self.training.follower.layout.size, work.due[hotkey]
 
-        async def both() -> tuple[bytes, bytes]:
-            await self.client.call(Target.of(neuron), TRAIN_OPEN, AskOpen(window=work.window), deadline=patience)
-            before = await self._get(said.before, promised, bytes_each) if said.before else bytes(bytes_each)
-            return before, await self._get(said.after, promised, bytes_each)
+        async def opened() -> Opening:
+            asked = AskOpen(window=work.window)
+            reply = await self.client.call(Target.of(neuron), TRAIN_OPEN, asked, deadline=patience)
+            try:
+                before = await self._get(said.before, promised, bytes_each) if said.before else bytes(bytes_each)
+                after = await self._get(said.after, promised, bytes_each)
+            except ArtifactTooLarge:
+                before = after = b""  # whatever they are, they are no buffers of this model
+            return Opening(reply.exchange, before, after, empty=said.before is None)
 
         try:
-            before, after = await asyncio.wait_for(both(), patience)
-        except ArtifactTooLarge:
-            before, after = b"", b""
+            return await asyncio.wait_for(opened(), patience)
         except (CallFailed, ArtifactError, asyncio.TimeoutError) as error:
             log.info("%s did not open window %d: %s", hotkey, work.window, str(error) or "not in time")
             return None
-        if not len(before) == len(after) == bytes_each:
-            return Verdict(Outcome.REJECT, Reason.BUFFER, "what it committed to is no buffer of this model")
-        return Opened(np.frombuffer(before, "<f4").astype(np.float32), np.frombuffer(after, "<f4").astype(np.float32))
 
     def rate(self, state: TrainState | None, hotkey: str, window: int) -> float:
         """The share of a hotkey's windows to train again."""
@@ -391,7 +368,7 @@ class TrainValidator:
 
     # Blocking
 
-    def _scores(self, forms: Forms, tasks: Mapping[str, MinerTask]) -> tuple[dict[str, LossScore], float]:
+    def _scores(self, forms: Forms, tasks: Mapping[str, Task]) -> tuple[dict[str, LossScore], float]:
         from template.training.evaluation import ScoredBatches, loss_scores, validation_loss
 
         training = self.training
@@ -409,7 +386,7 @@ class TrainValidator:
         loss = validation_loss(training.trainer, base, dataset, training.recipe)
         return scores, loss
 
-    def _audit(self, task: MinerTask, due: Due, said: Statement, contribution: Contribution, opened: Opened) -> Verdict:
+    def _audit(self, task: Task, due: Due, said: Statement, contribution: Contribution, opened: Opened) -> Verdict:
         from template.training.evaluation import audit
 
         training = self.training
@@ -453,28 +430,6 @@ class TrainValidator:
 
     async def _get(self, cid: str, promised: Promised, most: int) -> bytes:
         return await self.training.peers.fetch(cid, [promised.location], most)
-
-
-def _blind(work: WindowWork, root: str) -> str:
-    """Why this validator should say nothing of a window: the fault lies more likely here than with most miners."""
-    if 2 * len(work.shown) < len(work.due):
-        return f"only {len(work.shown)} of {len(work.due)} could be fetched"
-    bases = Counter(said.base for said in _statements(work).values())
-    other = [base for base, count in bases.items() if base != root and 2 * count > len(work.shown)]
-    return f"most miners trained from another model, {other[0][:16]}" if other else ""
-
-
-def _going_on(work: WindowWork) -> set[str]:
-    """Those whose error buffer goes on from an earlier window."""
-    return {hotkey for hotkey, said in _statements(work).items() if said.before is not None}
-
-
-def _statements(work: WindowWork) -> dict[str, Statement]:
-    found = {}
-    for hotkey, shown in work.shown.items():
-        with contextlib.suppress(MalformedMessage):
-            found[hotkey] = Statement.parse(shown.statement)
-    return found
 
 
 def _finite(value: float) -> float | None:

@@ -3,6 +3,7 @@
     training = await join_training(settings, joined, stop, stack)     -> Training
     await training.say((PREFIX, text))                                commit a text, and where the artifacts are
     await by_the_clock(training, poll, stop, step)                    the loop of a neuron
+    if helps(): return help_training(settings)                        what else torchrun started
 
 Nothing about the training is a setting: the recipe is what the subnet's owner committed on chain, and everything else
 follows from it by hashes.
@@ -12,7 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from neurons import models
 from neurons.joining import Joined
-from neurons.runtime import in_thread, sleep_or_stop, until
+from neurons.runtime import in_thread, setup_logging, sleep_or_stop, until
 from protocol.dataset import DatasetManifest
 from protocol.errors import MalformedMessage
 from protocol.locations import LOCATION_PREFIX, Location
@@ -83,7 +87,10 @@ class Training:
 async def by_the_clock(
     training: Training, poll: float, stop: asyncio.Event, step: Callable[[Tick], Awaitable[None]]
 ) -> None:
-    """Take `step` every `poll` seconds, until `stop`. What the chain, peers or the disk did not give is tried again."""
+    """Take `step` every `poll` seconds, until `stop`. What the chain, peers or the disk did not give is tried again.
+    Raises TeamLost: processes that lost each other are started again, with what is on disk."""
+    from template.training.distributed import TeamLost
+
     told = False
     while not stop.is_set():
         try:
@@ -93,6 +100,8 @@ async def by_the_clock(
             elif not told:
                 log.info("the first window has not begun")
                 told = True
+        except TeamLost:
+            raise
         except (TemplateError, MalformedMessage, OSError, sqlite3.Error) as error:
             log.warning("trying again: %s", error)
         await sleep_or_stop(stop, poll)
@@ -103,11 +112,8 @@ async def join_training(
 ) -> Training:
     """Raises TemplateError and Stopped."""
     from template.training.chain_view import WindowView
-    from template.training.checkpoint import build
     from template.training.dataset import Dataset, fetch_manifest
     from template.training.following import Follower
-    from template.training.inner import Trainer
-    from template.training.layout import Layout
     from template.training.peers import Peers
     from template.training.shared import SharedStore
 
@@ -116,11 +122,8 @@ async def join_training(
     peers = await stack.enter_async_context(Peers(own, allow_local=chain.is_local))
     recipe, owners = await until(stop, read_recipe(chain, watch.netuid, watch.metagraph.owner_hotkey, peers))
     log.info("recipe %s: %d steps a window, window of %d blocks", recipe.id[:16], recipe.tasks.steps, length(recipe))
-    module = await until(stop, in_thread(lambda: build(recipe.architecture)))
-    trainer = Trainer(
-        module, recipe.inner, profile=recipe.profile, device=settings.device, threads=models.thread_count(settings)
-    )
-    layout = Layout.of(module)
+    trainer = await until(stop, in_thread(lambda: trainer_for(settings, recipe, stack)))
+    layout = trainer.layout
     folder = settings.state_dir / "training" / recipe.id[:16]  # another recipe is another history
     store = SharedStore(folder / "model", recipe.architecture, layout)
     view = WindowView(chain, watch.netuid, recipe.clock.schedule)
@@ -132,6 +135,61 @@ async def join_training(
     dataset = Dataset(manifest, shards, settings.state_dir / "training" / "data")
     check_dataset(recipe, dataset.manifest)
     return Training(joined, recipe, dataset, trainer, follower, peers, published(settings), folder)
+
+
+def trainer_for(settings: TrainSettings, recipe: Recipe, stack: AsyncExitStack) -> Trainer:
+    """Blocking. One of this process alone, or of all that torchrun started. Raises TeamLost and NoTeam."""
+    from template.training.checkpoint import build
+    from template.training.distributed import Team, local_device
+    from template.training.inner import Trainer
+    from template.training.joined import lead
+
+    if not _launched():
+        options = {"profile": recipe.profile, "device": settings.device, "threads": models.thread_count(settings)}
+        return Trainer(build(recipe.architecture), recipe.inner, **options)
+    team = Team.of_torchrun()
+    stack.callback(team.close)
+    log.info("training in %d processes", team.size)
+    device = local_device(settings.device)
+    return lead(team, recipe, device=device, threads=_thread_share(settings), sharded=settings.sharded)
+
+
+def helps() -> bool:
+    """Whether torchrun started this process to help another, which is the neuron."""
+    return _launched() and int(os.environ["RANK"]) > 0
+
+
+def help_training(settings: TrainSettings) -> int:
+    """The life of a helper, which needs neither chain nor key; the exit status. SIGTERM and SIGINT reach all processes,
+    so it goes on until the neuron has ended what it is at."""
+    from template.training.distributed import Team, local_device
+    from template.training.joined import help_out
+
+    setup_logging(settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        device = local_device(settings.device)
+        team = Team.of_torchrun()
+        try:
+            help_out(team, device, _thread_share(settings), stop)
+        finally:
+            team.close()
+    except TemplateError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+def _launched() -> bool:
+    """Whether torchrun started several processes."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def _thread_share(settings: TrainSettings) -> int:
+    """CPU threads for one of the processes on this machine: the setting, or an even share of the cores."""
+    return settings.threads or max(1, models.thread_count(settings) // int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
 def check_dataset(recipe: Recipe, manifest: DatasetManifest) -> None:

@@ -29,13 +29,13 @@ from protocol.payout import payable
 from protocol.prompts import LENGTH_CLASSES
 from template.chain import ChainError, Taken, WeightsOutcome
 from template.client import Target
-from template.evidence import EvidenceService, keep_round
+from template.evidence import EvidenceLedger, EvidenceService, keep_round
 from template.ledger import Ledger
 from template.limits import Limits, ReplayStore, StakePolicy
 from template.ops import Ops, OpsServer
 from template.rounds import Answer, Judged, ask_all, draw, judge_all, observations, organic_observations, record
 from template.server import SynapseServer
-from template.settings import ValidatorSettings
+from template.settings import TrainValidatorSettings, ValidatorSettings
 
 if TYPE_CHECKING:
     pass
@@ -77,7 +77,9 @@ async def validate(settings: ValidatorSettings, stop: asyncio.Event) -> None:
         await together(joined.watch.run(stop, refreshed), validator.run(stop))
 
 
-def evidence_server(settings: ValidatorSettings, joined: Joined, ledger: Ledger, ops: Ops) -> SynapseServer:
+def evidence_server(
+    settings: ValidatorSettings | TrainValidatorSettings, joined: Joined, ledger: EvidenceLedger, ops: Ops
+) -> SynapseServer:
     """Serves evidence to validators with a permit, at a pace that leaves the ledger to this validator's own rounds."""
     limits = Limits(concurrency=4, queue=16, concurrency_per_hotkey=4, rate_per_hotkey=2.0, burst_per_hotkey=20)
     server = SynapseServer(

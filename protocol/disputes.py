@@ -24,6 +24,7 @@ from protocol.challenges import ModelIdentity
 from protocol.evidence import MAX_EVIDENCE_BYTES, Evidence, Problem, differences, judge_again
 from protocol.generation import Hex32
 from protocol.synapse import KIB, Message, Synapse
+from protocol.training.evidence import TrainEvidence
 from protocol.verdicts import Outcome, Reason, Recomputation, Verdict
 
 MAX_LISTED = 256
@@ -132,7 +133,8 @@ def _said(problem: Problem) -> str:
 
 
 class ListVerdicts(Message):
-    """The newest verdicts about `miner` of which there is evidence; `outcome` narrows them."""
+    """The newest verdicts about `miner` of which there is evidence, of whichever mechanism the validator judges;
+    `outcome` narrows them."""
 
     miner: str = Field(max_length=64)
     outcome: Outcome | None = None
@@ -141,7 +143,7 @@ class ListVerdicts(Message):
 
 class ListedVerdict(Message):
     digest: Hex32  # of the evidence
-    round: int
+    round: int  # the window, in mechanism 1
     outcome: Outcome
     reason: str = Field(max_length=64)  # a Reason, left as text so that a newer validator's code still decodes
     judged_at: float = Field(ge=0.0, le=1e11)  # seconds since the epoch
@@ -160,7 +162,7 @@ class AskEvidence(Message):
 class EvidenceAnswer(Message):
     """`evidence` is None when there is none with that digest (any more)."""
 
-    evidence: Evidence | None
+    evidence: Evidence | TrainEvidence | None
 
 
 VERDICT_LIST: Synapse[ListVerdicts, VerdictList] = Synapse(

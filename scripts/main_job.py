@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 """The main job: a subnet on one machine that pays honest work and starves the rest. Usually run by `scripts/up.sh`.
 
+    ./scripts/up.sh --mechanism both        inference and training; or one of the two; inference when nothing is said
+
 What happens, in order: a local chain starts as its own process; wallets are made and funded; a subnet is registered,
 activated and tuned for a short demonstration; validators stake, miners register; every neuron starts as a process. Then
 the chain does what it always does, and this program watches: a table while it runs, and at the end the question whether
 every honest miner earned, the faster one more, and every dishonest one nothing.
 
+With training, a recipe and data come first, and at the end more questions: whether the loss fell, whether honest
+trainers were paid and dishonest ones not, and whether what is public leads to the model that the validators have.
+
 Everything is kept below .touchstone/, so that a second run resumes. The pieces: lineup.py (who takes part), stage.py
-(chain, wallets, subnet), processes.py (children that cannot outlive this program), watch.py (what the chain paid),
-table.py (what is shown).
+(chain, wallets, subnet), training.py (buckets, data, recipe), processes.py (children that cannot outlive this program),
+watch.py and watch_training.py (what the chain paid), table.py (what is shown).
 """
 
 from __future__ import annotations
@@ -22,19 +27,22 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from lineup import LINEUP, Part
+from lineup import CASTS, LINEUP, NEURONS, TRAINING, Part
 from processes import Household
 from stage import Stage
-from table import Display, picture
+from table import Display, Draw, picture, table, together, training_table
+from training import TrainingStage
 from watch import Watcher, verdict_on
+from watch_training import TrainWatcher
 
 from template.chain import Chain
 from template.errors import TemplateError
@@ -49,8 +57,12 @@ class JobFailed(TemplateError):
     """The main job cannot go on."""
 
 
+Mechanism = Literal["inference", "training", "both"]
+
+
 @dataclass(frozen=True)
 class Options:
+    mechanism: Mechanism
     epochs: int | None
     report: Path | None
     picture: Path | None
@@ -60,6 +72,7 @@ class Options:
 
 
 def main(
+    mechanism: Annotated[Mechanism, typer.Option(help="What the subnet does.")] = "inference",
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this many paid epochs.")] = None,
     report: Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")] = None,
     picture_file: Annotated[Path | None, typer.Option("--picture", help="Draw the last table as an SVG.")] = None,
@@ -70,7 +83,7 @@ def main(
     home: Annotated[Path, typer.Option(help="Where everything is kept.")] = REPO / ".touchstone",
 ) -> None:
     """Run a whole subnet on this machine: one chain, two validators, honest and dishonest miners."""
-    options = Options(epochs, report, picture_file, fresh, keep_running, home.resolve())
+    options = Options(mechanism, epochs, report, picture_file, fresh, keep_running, home.resolve())
     try:
         for file in (report, picture_file):  # now, not after all the epochs
             if file is not None and not file.resolve().parent.is_dir():
@@ -149,37 +162,61 @@ class Job:
         self.began = time.monotonic()
 
     async def run(self) -> int:
-        say = self.display.say
-        model = self.house.start("model", [sys.executable, "-m", "neurons.models"])
-        stage = Stage(self.options.home, self.house, say)
+        cast = CASTS[self.options.mechanism]
+        inference, training = [p for p in cast if p in LINEUP], [p for p in cast if p in TRAINING]
+        stage = Stage(self.options.home, self.house, self.display.say)
+        trains = TrainingStage(stage) if training else None
+        model = self.house.start("model", [sys.executable, "-m", "neurons.models"]).name if inference else None
+        data = trains.build_dataset() if trains else None
         async with await stage.open() as chain:
-            netuid = await stage.prepare(LINEUP)
-            await self._model_ready(model.name)
-            await stage.commit_model(netuid)
-            miners = [part for part in LINEUP if part.program != "validator"]
-            validators = [part for part in LINEUP if part.program == "validator"]
-            for part in {part.child: part for part in miners}.values():
-                self._start(part, stage.url, netuid)
-            say(f"started {len(miners)} miners on subnet {netuid}; logs in {self.house.logs}")
-            await self._serving(chain, netuid, miners, stage.addresses)
-            for part in validators:
-                self._start(part, stage.url, netuid)
-            say(f"all miners serve; started {len(validators)} validators")
-            say(f"look at it yourself: touchstone status --netuid {netuid} --network {stage.url}")
-            watcher = Watcher(chain, netuid, LINEUP, stage.addresses, self.options.home / "data")
-            return await self._watch(watcher)
+            netuid = await stage.prepare(cast)
+            if trains is not None:
+                if data is not None:
+                    await self._made("data", data)
+                await trains.open(training)
+                await trains.begin(netuid)
+                self._start_training(stage, trains, netuid, training)
+            if model is not None:
+                await self._made("model", model)
+                await stage.commit_model(netuid)
+                await self._start_inference(stage, chain, netuid, inference)
+            self.display.say(f"look at it yourself: touchstone status --netuid {netuid} --network {stage.url}")
+            home = self.options.home / "data"
+            watchers: list[Watcher | TrainWatcher] = []
+            if inference:
+                watchers.append(Watcher(chain, netuid, inference, stage.addresses, home))
+            if training:
+                watchers.append(TrainWatcher(chain, netuid, training, stage.addresses, home))
+            return await self._watch(watchers, stage.url)
 
-    async def _model_ready(self, name: str) -> None:
-        """Prepared once here, so that five processes do not wait for each other's download."""
+    async def _start_inference(self, stage: Stage, chain: Chain, netuid: int, cast: list[Part]) -> None:
+        miners = [part for part in cast if not part.validates]
+        for part in {part.child: part for part in miners}.values():
+            self._start(part, stage.url, netuid)
+        self.display.say(f"started {len(miners)} miners on subnet {netuid}; logs in {self.house.logs}")
+        await self._serving(chain, netuid, miners, stage.addresses)
+        validators = [part for part in cast if part.validates]
+        for part in validators:
+            self._start(part, stage.url, netuid)
+        self.display.say(f"all miners serve; started {len(validators)} validators")
+
+    def _start_training(self, stage: Stage, trains: TrainingStage, netuid: int, cast: list[Part]) -> None:
+        for part in {part.child: part for part in cast}.values():
+            self._start(part, stage.url, netuid, trains.flags(part.name))
+        miners = sum(not part.validates for part in cast)
+        self.display.say(f"started {miners} trainers and {len(cast) - miners} validators of training")
+
+    async def _made(self, what: str, name: str) -> None:
+        """Wait for a child that prepares something, once here, so that the neurons need not."""
         said = ""
         while self.house.alive(name):
             words = self.house.last_words(name)
             if words and words[0] != said:
                 said = words[0]
-                self.display.say(f"model: {said}")
+                self.display.say(f"{what}: {said}")
             await asyncio.sleep(0.2)
         if self.house.children[name].process.returncode != 0:
-            raise JobFailed("the model cannot be prepared:\n  " + "\n  ".join(self.house.last_words(name, 6)))
+            raise JobFailed(f"the {what} cannot be prepared:\n  " + "\n  ".join(self.house.last_words(name, 6)))
         self.house.stop([name])
 
     async def _serving(self, chain: Chain, netuid: int, miners: list[Part], addresses: dict[str, str]) -> None:
@@ -202,42 +239,44 @@ class Job:
         log = self.house.children[child].log.read_text(errors="replace")
         return {int(port) for port in re.findall(r"serving \S+ on \S+:(\d+)", log)}
 
-    def _start(self, part: Part, url: str, netuid: int) -> None:
+    def _start(self, part: Part, url: str, netuid: int, more: Sequence[str] = ()) -> None:
         home = self.options.home
         command = [sys.executable]
-        if part.program in ("validator", "miner"):
+        if part.program in NEURONS:
             command.append(str(REPO / "neurons" / f"{part.program}.py"))
         else:
             command += [str(REPO / "scripts" / "lineup.py"), part.process or part.program]
         command += ["--network", url, "--netuid", str(netuid), "--wallet", part.name]
         command += ["--wallet-path", str(home / "hotkeys"), "--data-dir", str(home / "data")]
-        command += ["--threads", str(_threads()), "--metagraph-refresh", "3"]
-        command += ["--host", "127.0.0.2" if sys.platform == "linux" else "0.0.0.0", "--port", "0"]
+        command += ["--threads", str(_threads()), "--metagraph-refresh", "3", *more]
+        if part.program != "train_validator":
+            command += ["--host", "127.0.0.2" if sys.platform == "linux" else "0.0.0.0", "--port", "0"]
         if part.program == "validator":
             # Short answers: 24 tokens show each of these cheats, and two cores carry five processes with a model here.
             command += ["--round-seconds", "10", "--deadline", "20", "--min-tokens", "24", "--max-tokens", "24"]
             command += ["--prompts", "short", "--no-pack-weights"]  # a second copy would not fit into 8 GB here
         self.house.start(part.child, command)
 
-    async def _watch(self, watcher: Watcher) -> int:
+    async def _watch(self, watchers: Sequence[Watcher | TrainWatcher], url: str) -> int:
         reported: int | None = None
         newest = time.monotonic()
+        draw = together([_drawing(watcher) for watcher in watchers])
         while True:
             self._check_children()
-            fresh = await watcher.look(self.house)
-            for epoch in fresh:
-                newest = time.monotonic()
-                self.display.say(f"epoch {epoch.index} at block {epoch.block}: {watcher.told(epoch)}")
-                if not self.display.live:
-                    self.display.show(watcher.rows(), watcher.title())
-            self.display.update(watcher.rows(), watcher.title())
-            if self.options.epochs is not None and reported is None and len(watcher.paid) >= self.options.epochs:
-                self.display.show(watcher.rows(), watcher.title())
-                reported = self._report(watcher)
+            for watcher in watchers:
+                for epoch in await watcher.look(self.house):
+                    newest = time.monotonic()
+                    self.display.say(f"epoch {epoch.index} at block {epoch.block}: {watcher.told(epoch)}")
+                    if not self.display.live:
+                        self.display.show(_drawing(watcher))
+            self.display.update(draw)
+            epochs = self.options.epochs
+            if epochs is not None and reported is None and all(watcher.enough(epochs) for watcher in watchers):
+                reported = await self._report(watchers, url, draw)
                 if not self.options.keep_running:
                     return reported
-            if self.options.epochs is not None and reported is None and time.monotonic() - newest > PATIENCE:
-                self._report(watcher)
+            if epochs is not None and reported is None and time.monotonic() - newest > PATIENCE:
+                await self._report(watchers, url, draw)
                 raise JobFailed(f"no epoch has paid a miner for {PATIENCE:.0f} s", remedy=f"read {self.house.logs}")
             await asyncio.sleep(REFRESH)
 
@@ -246,24 +285,47 @@ class Job:
             words = "\n  ".join(self.house.last_words(child.name, 12))
             raise JobFailed(f"{child.name} ended with status {child.process.returncode}; its last words:\n  {words}")
 
-    def _report(self, watcher: Watcher) -> int:
-        problems = verdict_on(watcher)
-        result = watcher.result() | {
-            "ok": not problems,
-            "problems": problems,
-            "seconds": round(time.monotonic() - self.began, 1),
-        }
+    async def _report(self, watchers: Sequence[Watcher | TrainWatcher], url: str, draw: Draw) -> int:
+        problems: list[str] = []
+        result: dict[str, Any] = {}
+        for watcher in watchers:
+            if isinstance(watcher, TrainWatcher):
+                self.display.say("computing the model again, from what is public")
+                await watcher.replay(url, self.options.home / "replay")
+                watcher.read_ledgers()
+                for file in await watcher.draw(self.options.home):
+                    self.display.say(f"wrote {file}")
+                problems += watcher.problems()
+                result["training"] = watcher.result()
+            else:
+                problems += verdict_on(watcher)
+                result |= watcher.result()
+        self.display.show(draw)
+        peak = max(watcher.peak_memory for watcher in watchers)
+        seconds = round(time.monotonic() - self.began, 1)
+        result |= {"ok": not problems, "problems": problems, "seconds": seconds, "peak_memory_bytes": peak}
         if self.options.report is not None:
             self.options.report.write_text(json.dumps(result, indent=2) + "\n")
             self.display.say(f"wrote {self.options.report}")
         if self.options.picture is not None:
-            self.options.picture.write_text(picture(watcher.rows(), watcher.title()))
+            self.options.picture.write_text(picture(draw))
             self.display.say(f"drew {self.options.picture}")
         for problem in problems:
             self.display.say(f"NOT AS IT SHOULD BE: {problem}")
         if not problems:
-            self.display.say("honest work was paid, faster work more, and nothing else earned")
+            self.display.say(_PRAISE[self.options.mechanism])
         return 1 if problems else 0
+
+
+_ANSWERS = "honest work was paid, faster work more, and nothing else earned"
+_MODEL = "the model learned, honest trainers were paid and no others, and the public record leads to the same model"
+_PRAISE = {"inference": _ANSWERS, "training": _MODEL, "both": f"{_ANSWERS}; {_MODEL}"}
+
+
+def _drawing(watcher: Watcher | TrainWatcher) -> Draw:
+    if isinstance(watcher, TrainWatcher):
+        return lambda width: training_table(watcher.rows(), watcher.title(), width)
+    return lambda width: table(watcher.rows(), watcher.title(), width)
 
 
 if __name__ == "__main__":

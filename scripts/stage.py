@@ -61,6 +61,7 @@ class Stage:
         self.url = ""
         self.chain: Chain | None = None
         self.addresses: dict[str, str] = {}  # part name -> hotkey
+        self._wallets: dict[str, Any] = {}
 
     async def open(self) -> Chain:
         """Start the chain and wait until it answers."""
@@ -84,7 +85,8 @@ class Stage:
     async def prepare(self, lineup: Sequence[Part]) -> int:
         """Wallets, funds, subnet, registrations, stake; the netuid."""
         assert self.chain is not None
-        wallets = {name: self._wallet(name) for name in (OWNER, *(part.name for part in lineup))}
+        lineup = list({part.name: part for part in lineup}.values())  # one hotkey may play two parts
+        wallets = self._wallets = {name: self._wallet(name) for name in (OWNER, *(part.name for part in lineup))}
         self.addresses = {part.name: wallets[part.name].hotkey.ss58_address for part in lineup}
         alice = Operator(self.chain, Hotkey.from_uri("//Alice").keypair)  # the bank and the sudo key of a local chain
         amounts = {OWNER: OWNER_TAO} | {part.name: part.stake * (1 + POOL_SHARE) + MINER_TAO for part in lineup}
@@ -93,9 +95,13 @@ class Stage:
             await alice.admin("sudo_set_subtoken_enabled", {"netuid": ROOT, "subtoken_enabled": True})
         for part in lineup:
             await self._join(alice, part, wallets[part.name], netuid, amounts[part.name])
-        validators = [self.addresses[part.name] for part in lineup if part.program == "validator"]
+        validators = [self.addresses[part.name] for part in lineup if part.validates]
         await self._permits(alice, netuid, validators)
         return netuid
+
+    def wallet(self, name: str) -> Any:
+        """The SDK's handle, with the coldkey. `prepare` comes first."""
+        return self._wallets[name]
 
     async def commit_model(self, netuid: int) -> None:
         """The owner commits the root of the model that neurons without flags hold, unless the chain holds it already.

@@ -6,13 +6,15 @@ import io
 import re
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from watch import Row
+from watch_training import TrainRow
 
 _WIDTH_WITHOUT_TERMINAL = 168
 
@@ -22,7 +24,14 @@ _COLUMNS = {
     "uid": 3, "neuron": 13, "role": 15, "stake": 6, "ok": 3, "bad": 3, "none": 4, "score": 5, "weight": 6,
     "incentive": 9, "dividends": 9, "alpha": 7, "last said": 8,
 }  # fmt: skip
+# in: contributions that entered the model; audits: windows that were trained again; both of all validators together.
+_TRAINING_COLUMNS = {
+    "uid": 3, "neuron": 14, "role": 15, "stake": 6, "in": 3, "audits": 6, "bad": 3, "none": 4, "rating": 6, "effort": 6,
+    "presence": 8, "incentive": 9, "alpha": 7, "last said": 8,
+}  # fmt: skip
 _WIDE, _NARROW = 112, 110  # characters
+
+Draw = Callable[[int], RenderableType]  # for a width
 
 
 class Display:
@@ -41,16 +50,16 @@ class Display:
         if not self.live:
             sys.stdout.flush()
 
-    def update(self, rows: list[Row], title: str) -> None:
+    def update(self, draw: Draw) -> None:
         if not self.live:
             return
         if self._live is None:
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
-        self._live.update(table(rows, title, self.console.width))
+        self._live.update(draw(self.console.width))
 
-    def show(self, rows: list[Row], title: str) -> None:
-        self.console.print(table(rows, title, self.console.width))
+    def show(self, draw: Draw) -> None:
+        self.console.print(draw(self.console.width))
 
     def close(self) -> None:
         if self._live is not None:
@@ -58,28 +67,66 @@ class Display:
             self._live = None
 
 
-def picture(rows: list[Row], title: str) -> str:
-    """The table as an SVG of a terminal, complete in itself: no font or anything else is fetched from elsewhere."""
+def picture(draw: Draw) -> str:
+    """The tables as an SVG of a terminal, complete in itself: no font or anything else is fetched from elsewhere."""
     console = Console(record=True, file=io.StringIO(), width=_WIDTH_WITHOUT_TERMINAL, highlight=False)
-    console.print(table(rows, title, _WIDTH_WITHOUT_TERMINAL))
+    console.print(draw(_WIDTH_WITHOUT_TERMINAL))
     svg = console.export_svg(title="./scripts/up.sh")
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
+def together(draws: Sequence[Draw]) -> Draw:
+    return lambda width: Group(*(draw(width) for draw in draws))
+
+
 def table(rows: list[Row], title: str, width: int) -> Table:
-    """One line for each neuron. Narrow terminals lose the last words first, then roles and dividends."""
+    """One line for each neuron of inference. Narrow terminals lose the last words first, then roles and dividends."""
     hidden = {"role", "dividends", "last said"} if width < _NARROW else {"last said"} if width < _WIDE else set()
+    drawn, columns = _empty(title, _COLUMNS, hidden)
+    for row in rows:
+        cells = _cells(row, row.part.validates)
+        drawn.add_row(*(cells[name] for name in columns), style=_style(row))
+    return drawn
+
+
+def training_table(rows: list[TrainRow], title: str, width: int) -> Table:
+    """One line for each neuron of training."""
+    hidden = {"role", "last said", "effort"} if width < _NARROW else {"last said"} if width < _WIDE else set()
+    drawn, columns = _empty(title, _TRAINING_COLUMNS, hidden)
+    for row in rows:
+        cells = _training_cells(row)
+        drawn.add_row(*(cells[name] for name in columns), style=_style(row))
+    return drawn
+
+
+def _empty(title: str, widths: Mapping[str, int], hidden: set[str]) -> tuple[Table, list[str]]:
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
-    columns = [name for name in _COLUMNS if name not in hidden]
+    columns = [name for name in widths if name not in hidden]
     for name in columns:
         justify: Literal["left", "right"] = "left" if name in ("neuron", "role", "last said") else "right"
-        drawn.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=_COLUMNS[name])
-    for row in rows:
-        is_validator = row.part.program == "validator"
-        style = "cyan" if is_validator else "green" if row.part.honest else "red"
-        cells = _cells(row, is_validator)
-        drawn.add_row(*(cells[name] for name in columns), style=style)
-    return drawn
+        drawn.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=widths[name])
+    return drawn, columns
+
+
+def _style(row: Row | TrainRow) -> str:
+    return "cyan" if row.part.validates else "green" if row.part.honest else "red"
+
+
+def _training_cells(row: TrainRow) -> dict[str, str]:
+    cells = dict.fromkeys(_TRAINING_COLUMNS, "") | {
+        "uid": "-" if row.uid is None else str(row.uid),
+        "neuron": row.part.name,
+        "role": row.part.role,
+        "stake": f"{row.stake:,.0f}",
+        "alpha": f"{row.earned:.2f}",
+        "last said": row.state,
+    }
+    if not row.part.validates:
+        for column, name in (("in", "entered"), ("audits", "audited"), ("bad", "reject"), ("none", "absent")):
+            cells[column] = str(row.counts[name])
+        cells |= {"rating": _x(row.rating), "effort": _x(row.effort), "presence": _x(row.presence)}
+        cells["incentive"] = f"{row.incentive:.3f}"
+    return cells
 
 
 def _cells(row: Row, is_validator: bool) -> dict[str, str]:

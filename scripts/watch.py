@@ -81,12 +81,15 @@ class Watcher:
     @property
     def paid(self) -> list[Epoch]:
         """Epochs in which a miner received incentive."""
-        miners = [part.name for part in self.lineup if part.program != "validator"]
+        miners = [part.name for part in self.lineup if not part.validates]
         return [epoch for epoch in self.epochs if any(epoch.incentive.get(name, 0.0) > 0 for name in miners)]
+
+    def enough(self, epochs: int) -> bool:
+        return len(self.paid) >= epochs
 
     async def look(self, house: Household) -> list[Epoch]:
         """Read everything once; the epochs that are new. A chain that does not answer in time is looked at later."""
-        self.states = {part.name: _state(house, part) for part in self.lineup}
+        self.states = {part.name: state_of(house, part) for part in self.lineup}
         if self._looks % MEMORY_LOOKS == 0:
             self.peak_memory = max(self.peak_memory, house.memory())
         self._looks += 1
@@ -101,7 +104,7 @@ class Watcher:
         last = int(await self.chain.query("LastEpochBlock", self.netuid))
         self.next_epoch = last + self.graph.tempo
         for part in self.lineup:
-            if part.program == "validator":
+            if part.validates:
                 uid = self.graph.by_hotkey[self.addresses[part.name]].uid
                 self.weights[part.name] = await self.chain.weights_of(self.netuid, uid)
         if self._looks % LEDGER_LOOKS == 1:
@@ -131,7 +134,7 @@ class Watcher:
         reasons: dict[str, dict[str, int]] = {}
         for part in self.lineup:
             path = self.data / f"{part.name}.default" / "ledger.sqlite"
-            if part.program != "validator" or not path.exists():
+            if not part.validates or not path.exists():
                 continue
             with contextlib.closing(Ledger(path)) as ledger:
                 self.scores[part.name] = {h: state.score for h, state in ledger.scores(MECHANISM).items()}
@@ -158,7 +161,7 @@ class Watcher:
         if self.epochs:
             row.incentive = self.epochs[-1].incentive.get(part.name, 0.0)
             row.dividends = self.epochs[-1].dividends.get(part.name, 0.0)
-        if part.program != "validator":
+        if not part.validates:
             scores = [scores[hotkey] for scores in self.scores.values() if hotkey in scores]
             row.score = sum(scores) / len(scores) if scores else None
             row.weight = self._weight(neuron)
@@ -212,7 +215,7 @@ class Watcher:
             "dividends": row.dividends,
             "emission": self.earned(row.part.name),
         }
-        if row.part.program == "validator":
+        if row.part.validates:
             answer["weights"] = {str(uid): share for uid, share in self.weights.get(row.part.name, {}).items()}
         else:
             answer |= {
@@ -227,15 +230,15 @@ class Watcher:
 def verdict_on(watcher: Watcher) -> list[str]:
     """What is not as it should be; empty when honest work was paid, faster work more, and nothing else earned."""
     problems = []
-    honest = [part.name for part in watcher.lineup if part.program != "validator" and part.honest]
+    honest = [part.name for part in watcher.lineup if not part.validates and part.honest]
     for part in watcher.lineup:
         earned = watcher.earned(part.name)
         incentive = max((epoch.incentive.get(part.name, 0.0) for epoch in watcher.epochs), default=0.0)
-        if part.program != "validator" and part.honest and (earned <= 0 or incentive <= 0):
+        if not part.validates and part.honest and (earned <= 0 or incentive <= 0):
             problems.append(f"{part.name} is honest and earned nothing")
-        if part.program != "validator" and not part.honest and incentive > 0:
+        if not part.validates and not part.honest and incentive > 0:
             problems.append(f"{part.name} is dishonest and got an incentive of {incentive:.4f}")
-        if part.program == "validator" and earned <= 0:
+        if part.validates and earned <= 0:
             problems.append(f"{part.name} validated and earned nothing")
     fast, slow = honest[0], honest[1]
     if watcher.earned(fast) <= watcher.earned(slow):
@@ -243,7 +246,7 @@ def verdict_on(watcher: Watcher) -> list[str]:
     return problems
 
 
-def _state(house: Household, part: Part) -> str:
+def state_of(house: Household, part: Part) -> str:
     """The last thing a neuron's process logged, without time and module."""
     words = house.last_words(part.child)
     if not words:

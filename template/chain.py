@@ -430,6 +430,15 @@ class Chain:
             await self.close()  # a shielded call uses two nonces and the SDK's cache counts one; a new connection asks
         return self._receipt(op, result)
 
+    async def submit(self, pallet: str, function: str, params: Mapping[str, Any], signer: Any) -> Receipt:
+        """`pallet.function(params)` signed by a coldkey, for what the SDK has no operation for. Raises ChainRefused."""
+
+        async def submit(client: bt.Client) -> Any:
+            return await client.submit_call(bt.calls.Call(pallet, function, dict(params)), signer)
+
+        what = f"{pallet}.{function}"
+        return self._receipt(what, await self._run(what, submit, max(self.timeout, 60.0)))
+
     async def sudo(self, pallet: str, function: str, params: Mapping[str, Any], signer: Any) -> Receipt:
         """`Sudo.sudo(pallet.function(params))`; on a local chain only, where the sudo key is a development key.
 

@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from protocol.auth import SignedExchange
 from protocol.calibration import Calibration
@@ -38,11 +38,12 @@ from protocol.errors import EvidenceError, ExchangeError
 from protocol.evidence import POOLED_REASONS, Evidence, SignedAnswer, check, read_answer
 from protocol.generation import GenerateResponse
 from protocol.sampling import Slack
+from protocol.training.evidence import TrainEvidence
 from protocol.verdicts import Outcome, Recomputation, Verdict
 from template.client import SynapseClient, Target
 from template.errors import TemplateError
 from template.keys import Hotkey, verify
-from template.ledger import Ledger
+from template.ledger import KeptEvidence, Ledger
 from template.rounds import Answer, Judged
 from template.server import Caller, SynapseServer
 
@@ -122,11 +123,19 @@ def pool_answers(ledger: Ledger, digests: Sequence[str]) -> list[SignedAnswer]:
     return signed
 
 
+class EvidenceLedger(Protocol):
+    """What is asked of a ledger, whichever mechanism it is of. Methods block, and raise TemplateError."""
+
+    def list_evidence(self, miner: str | None, outcome: str | None, limit: int) -> Sequence[KeptEvidence]: ...
+
+    def evidence(self, digest: str) -> Evidence | TrainEvidence | None: ...
+
+
 @dataclass(frozen=True)
 class EvidenceService:
     """Answers other validators out of a ledger."""
 
-    ledger: Ledger
+    ledger: EvidenceLedger
 
     def attach_to(self, server: SynapseServer) -> None:
         server.attach(VERDICT_LIST, self.list)
@@ -183,10 +192,10 @@ async def ask_list(
     return reply.response.verdicts
 
 
-async def ask_evidence(client: SynapseClient, target: Target, digest: str) -> Evidence:
+async def ask_evidence(client: SynapseClient, target: Target, digest: str) -> Evidence | TrainEvidence:
     """Evidence of a verdict of another validator: what was asked for, or EvidenceUnavailable. Raises CallFailed.
 
-    That its signatures hold is for `recheck` to find out.
+    That its signatures hold is for `recheck` to find out (of mechanism 1: template/training/recheck.py).
     """
     reply = await client.call(target, VERDICT_EVIDENCE, AskEvidence(digest=digest), deadline=60.0)
     found = reply.response.evidence

@@ -4,6 +4,7 @@
     netuid = await ops.create_subnet()               # register_network, then start_call
     uid = await ops.register(netuid, hotkey_ss58)    # burned_register, shielded as the SDK demands
     await ops.stake(0, hotkey_ss58, 1000.0)          # TAO on root, or TAO for alpha on a subnet
+    await ops.split_emission(netuid, [0.7, 0.3])     # two mechanisms
 
 Each step looks first and acts only where something is missing, so a set-up that was interrupted can be run again.
 `tune` needs the chain's sudo key, which only a development chain gives away.
@@ -12,13 +13,16 @@ Each step looks first and acts only where something is missing, so a set-up that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from template.chain import Chain, ChainError, ChainRefused, ChainTimeout
 
 RAO = 10**9  # rao per TAO
+WHOLE = 65535  # a subnet's emission, in the chain's unit of its split
+UIDS = 256  # of a subnet, over all its mechanisms (chain constant)
 _ROOT_ONLY = {
     "tempo": ("sudo_set_tempo", "tempo"),
     "weights_rate_limit": ("sudo_set_weights_set_rate_limit", "weights_set_rate_limit"),
@@ -83,6 +87,26 @@ class Operator:
             args["slippage_protection"] = False  # a young pool is shallow: the first stakes always move its price
         await self.chain.execute("add_stake", args, self.wallet)
 
+    async def split_emission(self, netuid: int, shares: Sequence[float]) -> bool:
+        """Give the subnet, which this coldkey owns, as many mechanisms as there are shares, and divide its emission so.
+
+        False when it is so already. The chain allows 256 uids over all mechanisms, so more mechanisms mean fewer uids
+        for each. Raises ChainRefused, and ValueError for shares that are none.
+        """
+        wanted, count = split_of(shares), len(shares)
+        limit = UIDS // count
+        if int(await self.chain.query("MechanismCountCurrent", netuid)) != count:
+            if int(await self.chain.query("MaxAllowedUids", netuid)) > limit:
+                await self._owner("sudo_set_max_allowed_uids", {"netuid": netuid, "max_allowed_uids": limit})
+            await self._owner("sudo_set_mechanism_count", {"netuid": netuid, "mechanism_count": count})
+        elif await self.chain.query("MechanismEmissionSplit", netuid) == wanted:
+            return False
+        await self._owner("sudo_set_mechanism_emission_split", {"netuid": netuid, "maybe_split": wanted})
+        return True
+
+    async def _owner(self, function: str, params: Mapping[str, Any]) -> None:
+        await self.chain.submit("AdminUtils", function, params, self.wallet)
+
     async def tune(self, netuid: int, values: Mapping[str, Any]) -> None:
         """Set hyperparameters by name as root (development chains only). Unknown names raise ChainError."""
         unknown = sorted(set(values) - set(_ROOT_ONLY))
@@ -95,6 +119,16 @@ class Operator:
     async def admin(self, function: str, params: Mapping[str, Any]) -> None:
         """One chain-wide AdminUtils call as root (development chains only)."""
         await self.chain.sudo("AdminUtils", function, params, self.wallet)
+
+
+def split_of(shares: Sequence[float]) -> list[int]:
+    """The chain's form of emission shares: whole numbers that sum to 65535. Raises ValueError unless they are
+    positive."""
+    if not shares or not all(0.0 < share < math.inf for share in shares):
+        raise ValueError("shares of the emission are positive numbers")
+    total = math.fsum(shares)
+    ends = [round(WHOLE * math.fsum(shares[: number + 1]) / total) for number in range(len(shares))]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _may_pass(error: ChainError) -> bool:

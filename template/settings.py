@@ -144,7 +144,27 @@ class MinerSettings(NeuronSettings, EngineOptions):
         return str(ip_address(value)) if value else value
 
 
-class ValidatorSettings(NeuronSettings):
+class EvidenceOptions(ServiceSettings):
+    """Where a validator serves evidence of its verdicts."""
+
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """Port where other validators get evidence of this one's verdicts; 0 picks a free one, unset serves none. Published
+    on chain as this hotkey's axon, so leave it unset where another neuron under the same hotkey serves something."""
+    host: str = "0.0.0.0"
+    """Address that port listens on."""
+    external_ip: str = ""
+    """Address of it written to the chain. Empty: this machine's own address towards the network."""
+    external_port: int = Field(default=0, ge=0, le=65535)
+    """Port of it written to the chain when it differs from the one listened on; 0: the same."""
+
+    @field_validator("external_ip")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        """As the chain gives it back; see MinerSettings."""
+        return str(ip_address(value)) if value else value
+
+
+class ValidatorSettings(NeuronSettings, EvidenceOptions):
     """Settings of a validator."""
 
     metrics_host: str = "127.0.0.1"
@@ -169,21 +189,6 @@ class ValidatorSettings(NeuronSettings):
     """Whether to set weights; off, the validator only watches and scores."""
     version_key: int = Field(default=0, ge=0)
     """Weights version; refused by the chain when older than the subnet's key."""
-    port: int | None = Field(default=None, ge=0, le=65535)
-    """Port where other validators get evidence of this one's verdicts; 0 picks a free one, unset serves none. Published
-    on chain as this hotkey's axon, so leave it unset where a miner runs under the same hotkey."""
-    host: str = "0.0.0.0"
-    """Address that port listens on."""
-    external_ip: str = ""
-    """Address of it written to the chain. Empty: this machine's own address towards the network."""
-    external_port: int = Field(default=0, ge=0, le=65535)
-    """Port of it written to the chain when it differs from the one listened on; 0: the same."""
-
-    @field_validator("external_ip")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        """As the chain gives it back; see MinerSettings."""
-        return str(ip_address(value)) if value else value
 
 
 class TrainSettings(NeuronSettings):
@@ -197,6 +202,8 @@ class TrainSettings(NeuronSettings):
     """The same bucket with keys that can only read, as others are told on chain."""
     chain_poll: float = Field(default=4.0, gt=0)
     """Seconds between two looks at the block number."""
+    sharded: bool = False
+    """Under torchrun: give every process a part of model and state (FSDP2) instead of the whole model."""
 
 
 class TrainMinerSettings(TrainSettings):
@@ -218,7 +225,7 @@ class TrainMinerSettings(TrainSettings):
         return str(ip_address(value)) if value else value
 
 
-class TrainValidatorSettings(TrainSettings):
+class TrainValidatorSettings(TrainSettings, EvidenceOptions):
     """Settings of a validator of mechanism 1. It may run beside a validator of mechanism 0, under the same hotkey."""
 
     audit_floor: float = Field(default=0.05, gt=0, le=1)
@@ -227,6 +234,9 @@ class TrainValidatorSettings(TrainSettings):
     """Whether to set weights; off, the validator only scores and votes."""
     version_key: int = Field(default=0, ge=0)
     """Weights version; refused by the chain when older than the subnet's key."""
+    evidence_bytes: int = Field(default=16 * 2**30, ge=0)
+    """Most bytes of rejected error buffers, 4 a parameter, to keep in the own bucket in any 1024 windows. Others need
+    them to recompute a verdict."""
 
 
 class GatewaySettings(NeuronSettings):
@@ -331,8 +341,8 @@ def _from_environment(model: type[ServiceSettings], environ: Mapping[str, str]) 
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name not in model.model_fields:
             # The neurons may share one environment: a setting of any of them is not a mistake.
-            commands = (MinerSettings, ValidatorSettings, GatewaySettings, EngineServerSettings)
-            if any(name in other.model_fields for other in commands):
+            neurons = (MinerSettings, ValidatorSettings, GatewaySettings, TrainMinerSettings, TrainValidatorSettings)
+            if any(name in other.model_fields for other in (*neurons, EngineServerSettings)):
                 continue
             raise SettingsError(f"unknown setting {variable} (environment)", remedy=_suggest(name, model, env=True))
         values[name] = value

@@ -10,9 +10,13 @@
     opening        how an audit asks for the buffers
     copies         whose it is: contributions that are too much alike
     judging        what is wrong with it: verdicts on form and on replays
+    evidence       what a verdict stands on, signed, so that anyone can recompute it
+    findings       what a second look at a verdict finds
+    judged         what a validator makes of it all: whom it audits, what it votes for
     ratings        what it is worth: loss scores, ratings, weights
     votes          what is taken: the stake behind each contribution, and behind the next model
     aggregation    what becomes of it: the clipped mean, the next model
+    privacy        what hides it from who sees only the models: noise, where a recipe asks for it
     records        what happened: the history that anybody can replay
 
 One window: `assign` gives everybody data that nobody chose; miners `train` from the shared model and compress what

@@ -1,6 +1,7 @@
 """The next model, from contributions that were accepted: the same bits for everybody.
 
     update = aggregate({hotkey: contribution, ...})       float64 [size]: their mean, each clipped to the median norm
+    update = aggregate_noised({...}, privacy, seed)       with privacy: clipped to a fixed norm, and noise
     model = outer_step(model, update, rate)               float32 [size]
 
 Clipping bounds what one contribution can do (a hundredfold one does no more than a plain one). What points the wrong
@@ -21,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.training.payload import Contribution, Floats
+from protocol.training.privacy import fitted, noise, step
+from protocol.training.recipe import Privacy
 
 
 def clip_factor(norm: float, median: float) -> float:
@@ -30,16 +33,27 @@ def clip_factor(norm: float, median: float) -> float:
 
 def aggregate(contributions: Mapping[str, Contribution]) -> npt.NDArray[np.float64]:
     """The update, float64 [size]. Raises ValueError for none, and for contributions of different sizes."""
-    sizes = {contribution.size for contribution in contributions.values()}
-    if len(sizes) != 1:
-        raise ValueError("an update is made of at least one contribution, all to one model")
+    size = _size(contributions)
     median = statistics.median(contribution.norm for contribution in contributions.values())
-    total = np.zeros(sizes.pop(), dtype=np.float64)
+    total = np.zeros(size, dtype=np.float64)
     for _, contribution in sorted(contributions.items()):
         factor = clip_factor(contribution.norm, median)
         total[contribution.places] += factor * contribution.values().astype(np.float64)
     total /= len(contributions)
     return total
+
+
+def aggregate_noised(
+    contributions: Mapping[str, Contribution], privacy: Privacy, seed: bytes
+) -> npt.NDArray[np.float64]:
+    """The update with privacy, float64 [size]: the mean of contributions that have at most norm `privacy.clip`, with
+    noise; see `privacy`. Their number divides, for it is public. `seed`: 32 bytes, that of the aggregate phase. Raises
+    ValueError as `aggregate` does."""
+    total = noise(seed, _size(contributions))
+    for contribution in contributions.values():  # whole numbers: their sum has no order
+        total[contribution.places] += fitted(contribution, privacy)
+    update: npt.NDArray[np.float64] = total.astype(np.float64) * (step(privacy) / len(contributions))
+    return update
 
 
 def outer_step(model: Floats, update: npt.NDArray[np.float64], rate: float) -> Floats:
@@ -52,3 +66,10 @@ def outer_step(model: Floats, update: npt.NDArray[np.float64], rate: float) -> F
     if not np.isfinite(found).all():
         raise ValueError("the update leaves the range of float32")
     return found
+
+
+def _size(contributions: Mapping[str, Contribution]) -> int:
+    sizes = {contribution.size for contribution in contributions.values()}
+    if len(sizes) != 1:
+        raise ValueError("an update is made of at least one contribution, all to one model")
+    return sizes.pop()

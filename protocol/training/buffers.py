@@ -26,6 +26,9 @@ from protocol.training.statement import Statement
 # changes in float32 were 8.3e-6 apart at most (CPUs, 10 steps), a learning rate 0.1 % off 9.8e-4, one step of six left
 # out 0.17.
 LIMIT = 1e-4
+# In "exact" the states are the same to the bit nearly always; where float64 rounds to another float32 after all (25 of
+# a million parameters in one step of 24, between instruction sets of one CPU), changes are less than this apart.
+EXACT_LIMIT = 1e-6
 # What is sent may differ by so much of its norm from what the opened buffers say it should be: entries that are equal
 # to the last bits may change places, which in a model of a few chunks is some percent.
 PAYLOAD_LIMIT = 0.1

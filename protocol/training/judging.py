@@ -3,7 +3,9 @@
     Due(window, base, size, recipe, earlier)           what a validator knows before it looks
     check(due, miner, statement, payload)              form: (contribution, verdict); one of the two is None
     judge_forms(due_of, shown, chunks)                 the same for a window, and who is alike          -> Forms
+    read_opened(size, before, after)                   what an audit was given: buffers, or the verdict on what is none
     judge_replay(due, statement, contribution, opened, replayed, trace)      after an audit
+    among_alike(verdict, others)                       what becomes of it for one that keeps what others keep
 
 Whoever did not show what it committed to in time, or did not open its buffers to an audit, has no verdict: it is absent
 in this window, which costs presence and no more. A reject says that what was shown is not what the rules give. What a
@@ -12,8 +14,9 @@ validator could not do itself is inconclusive.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -48,9 +51,12 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True)
 class Verdict:
+    """`numbers`: what it stands on, by name; those that are not finite are left out. `detail` is for people."""
+
     outcome: Outcome
     reason: Reason
     detail: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,14 +149,23 @@ def check_statement(due: Due, miner: str, said: Statement) -> Verdict | None:
     return None
 
 
+def read_opened(size: int, before: bytes, after: bytes) -> Opened | Verdict:
+    """The error buffers of a model of `size` parameters in the bytes of their artifacts, which are read-only."""
+    if not len(before) == len(after) == 4 * size:
+        return _reject(Reason.BUFFER, "what it committed to is no buffer of this model")
+    first, second = (np.frombuffer(data, "<f4").astype(np.float32, copy=False) for data in (before, after))
+    return Opened(first, second)
+
+
 def judge_replay(
     due: Due, said: Statement, contribution: Contribution, opened: Opened, replayed: Floats, trace: str
 ) -> Verdict:
     """The verdict of an audit: `replayed` is the change that the validator's own training made, float32 [size], and
     `trace` the root of its states.
 
-    Tolerant: the change that payload and buffers claim lies within the recipe's limit of it, and the payload is what
-    compressing gives. Exact: payload, buffer and trace are the same to the bit.
+    The change that payload and buffers claim has to lie within the profile's limit of it, and the payload has to be
+    what compressing gives. Exact: the same bits everywhere need no limit, but then the states on the way have to be the
+    same too.
     """
     kept = due.recipe.kept
     if said.before is None and opened.before.any():
@@ -158,18 +173,30 @@ def judge_replay(
     if not np.isfinite(replayed).all():
         return Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "the replay itself gave numbers that are none")
     far = buffers.distance(buffers.claimed_change(opened.before, opened.after, contribution, kept), replayed)
-    told = f"relative distance {far:.2g}"
-    if said.profile == "exact":
-        if not buffers.same(opened.before, opened.after, contribution, replayed, kept):
-            return _reject(Reason.REPLAY, f"not the same bits; {told}")
+    told, numbers = f"relative distance {far:.2g}", _finite(distance=far)
+    limit = due.recipe.limit
+    if said.profile == "exact" and buffers.same(opened.before, opened.after, contribution, replayed, kept):
         if said.trace != trace:
-            return _reject(Reason.TRACE, "the result is the same and the states on the way are not")
-    elif not far <= due.recipe.replay_limit:
-        return _reject(Reason.REPLAY, f"{told}, limit {due.recipe.replay_limit:g}")
+            return _reject(Reason.TRACE, "the result is the same and the states on the way are not", numbers)
+    elif not far <= limit:
+        return _reject(Reason.REPLAY, f"{told}, limit {limit:g}", numbers)
     elif not (sent := buffers.sent_distance(opened.after, contribution)) <= buffers.PAYLOAD_LIMIT:
-        return _reject(Reason.SENT, f"what was sent is {sent:.2g} away from what should have been")
-    return Verdict(Outcome.ACCEPT, Reason.OK, told)
+        told = f"what was sent is {sent:.2g} away from what should have been"
+        return _reject(Reason.SENT, told, {**numbers, **_finite(sent=sent)})
+    return Verdict(Outcome.ACCEPT, Reason.OK, told, numbers)
 
 
-def _reject(reason: Reason, detail: str) -> Verdict:
-    return Verdict(Outcome.REJECT, reason, detail)
+def among_alike(verdict: Verdict, others: Sequence[str]) -> Verdict:
+    """The verdict of an audit on a contribution that keeps what `others` keep: of those, what its own training does not
+    give is a copy."""
+    if verdict.outcome is not Outcome.REJECT or not others:
+        return verdict
+    return replace(verdict, reason=Reason.COPY, detail=f"it keeps what {', '.join(others)} keeps; {verdict.detail}")
+
+
+def _reject(reason: Reason, detail: str, numbers: Mapping[str, float] | None = None) -> Verdict:
+    return Verdict(Outcome.REJECT, reason, detail, numbers or {})
+
+
+def _finite(**numbers: float) -> dict[str, float]:
+    return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}

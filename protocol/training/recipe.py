@@ -11,16 +11,16 @@ in a line and falls in a line, and powers are products.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from protocol.artifacts import Cid, require_artifact
 from protocol.errors import MalformedMessage
 from protocol.generation import Hex32, canonical_json
 from protocol.synapse import Message
 from protocol.training.assignment import Plan
-from protocol.training.buffers import LIMIT
+from protocol.training.buffers import EXACT_LIMIT, LIMIT
 from protocol.training.statement import Profile, parse_canonical
 from protocol.training.windows import Schedule
 
@@ -105,6 +105,14 @@ class Scored(Message):
     unassigned: Count = 2  # of shards it was not given
 
 
+class Privacy(Message):
+    """Clipping and noise, contribution by contribution. `privacy` says whom this protects, and whom it does not."""
+
+    clip: Annotated[float, Field(ge=1e-6, le=1e6)]  # largest norm of one contribution; as everybody knows, not a median
+    noise: Annotated[float, Field(ge=0.01, le=1000.0)]  # deviation of the noise in the sum, in clips
+    delta: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-6  # for which epsilon is told
+
+
 class Architecture(Message):
     """A Llama: rotary positions, RMS norms, SwiGLU, tied embeddings. The names are those of transformers."""
 
@@ -146,12 +154,23 @@ class Recipe(Message):
     profile: Profile = "tolerant"
     trace_every: Count = 4  # inner steps between two state digests
     checkpoint_every: Count = 16  # windows between two models that are kept as artifacts
+    privacy: Privacy | None = None  # absent from the bytes when there is none
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked_for(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = fields(self)
+        return {name: value for name, value in found.items() if name != "privacy" or value is not None}
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
         if self.tasks.length > self.architecture.max_position_embeddings:
             raise ValueError("sequences are longer than the model has positions")
         return self
+
+    @property
+    def limit(self) -> float:
+        """Largest relative distance of a replayed change, in this profile."""
+        return EXACT_LIMIT if self.profile == "exact" else self.replay_limit
 
     @property
     def id(self) -> str:

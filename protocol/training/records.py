@@ -11,8 +11,9 @@ as an artifact) or to the model that window 0 started from, fetches what the rec
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from protocol.artifacts import Cid
 from protocol.generation import Hex32, canonical_json
@@ -33,7 +34,9 @@ class Included(Message):
 
 class WindowRecord(Message):
     """`base`, `root`: model roots before and after. `contributions`: in the order of the miners' hotkeys; none when
-    nothing was accepted, and then the root is the base. `checkpoint`: the model after the window, where one is kept."""
+    nothing was accepted, and then the root is the base. `checkpoint`: the model after the window, where one is kept.
+    `seed`: of the noise, for a recipe with privacy; that of the window's aggregate phase, so the chain has it too.
+    Absent from the bytes when there is no noise."""
 
     version: int = Field(default=1, ge=1, le=1)
     window: int = Field(ge=0, lt=10**10)
@@ -43,6 +46,12 @@ class WindowRecord(Message):
     root: Hex32
     previous: Cid | None
     checkpoint: Cid | None
+    seed: Hex32 | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_a_seed_of_nothing(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = fields(self)
+        return {name: value for name, value in found.items() if name != "seed" or value is not None}
 
     @field_validator("contributions")
     @classmethod

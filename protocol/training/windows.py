@@ -12,7 +12,8 @@ hash of the first block of a phase, which nobody knows before:
     commit     statements have to be on chain before its end
     reveal     its first block's hash draws what is scored, now that no contribution can change; miners upload
     score      its first block's hash, with a validator's secret, draws the audits; validators fetch, score and audit
-    aggregate  everybody computes the next model; validators commit its root
+    aggregate  its first block's hash draws the noise, where a recipe asks for it; everybody computes the next model;
+               validators commit its root
 """
 
 from __future__ import annotations

@@ -123,7 +123,9 @@ class Follower:
         mirrors = await self.view.validator_locations()
         shown = await _all([self._shown(due[hotkey], mirrors) for hotkey in taken])
         found = {hotkey: one for hotkey, one in zip(taken, shown, strict=True) if one is not None}
-        return await asyncio.to_thread(self._step, due, found)
+        noised = found and self.recipe.privacy is not None
+        seed = await self.view.seed(window, Phase.AGGREGATE) if noised else None
+        return await asyncio.to_thread(self._step, due, found, seed)
 
     async def adopt(self, settled: Settled) -> None:
         """Go on from there; saved first."""
@@ -177,7 +179,9 @@ class Follower:
         own, places = self.shared, stands.locations
         most = self.recipe.checkpoint_every + 1
         records = await history(stands.record, self._fetch, places, lambda record: _goes_on(record, own), most=most)
-        start = own if _goes_on(records[0], own) else await self._from_checkpoint(records[0], places)
+        start = own
+        if not _goes_on(records[0], own):
+            start = await after_oldest(records[0], self.recipe, self.layout, self._fetch, places)
         rest = [record for record in records if record.window >= start.window]
         await self._go_to(await replayed(start, rest, self.recipe, self.layout, self._fetch, places))
 
@@ -192,15 +196,6 @@ class Follower:
                 del self._records[next(iter(self._records))]
         return self._records[cid]
 
-    async def _from_checkpoint(self, oldest: WindowRecord, locations: Sequence[str]) -> Shared:
-        if oldest.recipe != self.recipe.id:
-            raise HistoryBroken("the records are of another recipe")
-        if oldest.checkpoint is None:  # then it is the first
-            return await first_model(self.recipe, self.layout, self._fetch, locations)
-        data = await self._fetch(oldest.checkpoint, locations, 4 * self.layout.size + FILE_OVERHEAD)
-        cid = Manifest.of(oldest.encode()).cid
-        return await asyncio.to_thread(_read_model, data, self.recipe, self.layout, oldest.window + 1, oldest.root, cid)
-
     async def _shown(self, promised: Promised, mirrors: Sequence[str]) -> tuple[Statement, bytes, Contribution] | None:
         """Statement and contribution of one that was accepted; None for bytes that are none."""
         places = [*mirrors, promised.location]  # validators keep what they vote for, and are asked first
@@ -212,11 +207,16 @@ class Follower:
             log.warning("what was accepted is no contribution: %s", error)
             return None
 
-    def _step(self, due: Mapping[str, Promised], found: Mapping[str, tuple[Statement, bytes, Contribution]]) -> Settled:
+    def _step(
+        self,
+        due: Mapping[str, Promised],
+        found: Mapping[str, tuple[Statement, bytes, Contribution]],
+        seed: bytes | None,
+    ) -> Settled:
         before, recipe = self.shared, self.recipe
         contributions = {hotkey: contribution for hotkey, (_, _, contribution) in found.items()}
         try:
-            after = advanced(before, recipe, self.layout, contributions)
+            after = advanced(before, recipe, self.layout, contributions, seed=seed)
         except ValueError as error:  # it leaves the range of float32, for everybody
             log.warning("window %d: nothing enters: %s", before.window, error)
             found, after = {}, advanced(before, recipe, self.layout, {})
@@ -233,6 +233,7 @@ class Follower:
             root=after.root,
             previous=before.record,
             checkpoint=Manifest.of(file).cid if file is not None else None,
+            seed=seed.hex() if found and seed is not None else None,
         )
         shared = Shared(after.window, after.vector, after.root, Manifest.of(record.encode()).cid)
         said = {hotkey: one for hotkey, (one, _, _) in found.items()}
@@ -243,6 +244,20 @@ async def first_model(recipe: Recipe, layout: Layout, fetch: Fetch, locations: S
     """The model that window 0 starts from. Raises HistoryBroken when it is not the recipe's."""
     data = await fetch(recipe.model_file, locations, 4 * layout.size + FILE_OVERHEAD)
     return await asyncio.to_thread(_read_model, data, recipe, layout, 0, recipe.model, None)
+
+
+async def after_oldest(
+    oldest: WindowRecord, recipe: Recipe, layout: Layout, fetch: Fetch, locations: Sequence[str]
+) -> Shared:
+    """Where to replay from: the checkpoint of the oldest record of a `history`, or the first model when it keeps none.
+    Raises HistoryBroken."""
+    if oldest.recipe != recipe.id:
+        raise HistoryBroken("the records are of another recipe")
+    if oldest.checkpoint is None:  # then it is the first
+        return await first_model(recipe, layout, fetch, locations)
+    data = await fetch(oldest.checkpoint, locations, 4 * layout.size + FILE_OVERHEAD)
+    cid = Manifest.of(oldest.encode()).cid
+    return await asyncio.to_thread(_read_model, data, recipe, layout, oldest.window + 1, oldest.root, cid)
 
 
 async def history(
@@ -290,8 +305,11 @@ async def replayed(
         wanted = [fetch(one.payload, locations, encoded_size(layout.size)) for one in record.contributions]
         payloads = await _all(wanted)
         miners = [one.miner for one in record.contributions]
+        if (record.seed is not None) != (recipe.privacy is not None and bool(miners)):
+            raise HistoryBroken(f"the record of window {record.window} has a seed without noise, or noise without seed")
+        seed = bytes.fromhex(record.seed) if record.seed is not None else None
         cid = Manifest.of(record.encode()).cid
-        shared = await asyncio.to_thread(_advance, shared, recipe, layout, miners, payloads, cid)
+        shared = await asyncio.to_thread(_advance, shared, recipe, layout, miners, payloads, cid, seed)
         if shared.root != record.root:
             raise HistoryBroken(f"window {record.window} gives {shared.root[:16]}, its record says {record.root[:16]}")
         if tell is not None:
@@ -300,13 +318,19 @@ async def replayed(
 
 
 def _advance(
-    shared: Shared, recipe: Recipe, layout: Layout, miners: Sequence[str], payloads: Sequence[bytes], record: str
+    shared: Shared,
+    recipe: Recipe,
+    layout: Layout,
+    miners: Sequence[str],
+    payloads: Sequence[bytes],
+    record: str,
+    seed: bytes | None,
 ) -> Shared:
     try:
         contributions: dict[str, Contribution] = {
             miner: decode(payload, layout.size) for miner, payload in zip(miners, payloads, strict=True)
         }
-        return advanced(shared, recipe, layout, contributions, record)
+        return advanced(shared, recipe, layout, contributions, record, seed)
     except (MalformedMessage, ValueError) as error:
         raise HistoryBroken(f"a contribution of window {shared.window} cannot have entered: {error}") from None
 

@@ -2,7 +2,7 @@
 
     store = SharedStore(folder, recipe.architecture, layout)
     shared = store.load()                                Shared(window, vector, root, record), or None
-    following = advanced(shared, recipe, layout, {hotkey: contribution})
+    following = advanced(shared, recipe, layout, {hotkey: contribution}, seed=seed)
     store.save(following)                                atomic; a killed node has this one or the one before
 
 `window` is the next window to train: its base is this model. A model read from disk is checked against its root.
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.training.aggregation import aggregate, outer_step
+from protocol.training.aggregation import aggregate, aggregate_noised, outer_step
 from protocol.training.payload import Contribution, Floats
 from protocol.training.recipe import Architecture, Recipe
 from template.errors import StateUnavailable
@@ -38,13 +38,21 @@ class Shared:
 
 
 def advanced(
-    shared: Shared, recipe: Recipe, layout: Layout, contributions: Mapping[str, Contribution], record: str | None = None
+    shared: Shared,
+    recipe: Recipe,
+    layout: Layout,
+    contributions: Mapping[str, Contribution],
+    record: str | None = None,
+    seed: bytes | None = None,
 ) -> Shared:
-    """The model after `shared.window`; the same numbers when nothing was accepted. Raises ValueError when the update
-    leaves the range of float32."""
+    """The model after `shared.window`; the same numbers when nothing was accepted. `seed`: of the window's aggregate
+    phase, for a recipe with privacy. Raises ValueError when the update leaves the range of float32."""
     vector = shared.vector
-    if contributions:
+    if contributions and recipe.privacy is None:
         vector = outer_step(vector, aggregate(contributions), recipe.outer_rate)
+    elif contributions and recipe.privacy is not None:
+        assert seed is not None, "with privacy every step has a seed"
+        vector = outer_step(vector, aggregate_noised(contributions, recipe.privacy, seed), recipe.outer_rate)
     root = model_root(recipe.architecture, layout, vector) if contributions else shared.root
     return Shared(shared.window + 1, vector, root, record)
 

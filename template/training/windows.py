@@ -62,7 +62,7 @@ def train_window(
     """Train and compress. Raises FloatingPointError when the loss is not finite."""
     progress = Progress(trainer.start(base))
     if resumed is not None and resumed.digests[:1] == [progress.state.digest()]:  # else it is of another model
-        progress = resumed
+        progress = Progress(trainer.resume(resumed.state), resumed.digests, resumed.losses)
     _run(trainer, progress, batches, recipe, window, save)
     total = buffers.accumulate(before, _change(base, progress.state), recipe.kept)
     contribution = compress(total)

@@ -3,8 +3,12 @@
     state = WorkState(folder, size)
     before = state.buffer(earlier)                   float32 [size]: what that statement left; None when it is not here
     state.save_progress(window, progress) / state.progress(window)
-    state.keep(window, Kept(...), source)            before anything is committed
+    state.keep(window, Kept(...), source, base)      before anything is committed
     state.kept(window)                               Kept, to reveal and to open
+    state.trace(window), state.base(window)          digests of the training, and where it began: for a dispute
+
+The digests take 32 bytes each, a state 12 bytes a parameter. So the digests are kept, and the shared model that the
+training began from; a state is trained again when somebody asks for it.
 
 One folder a window. Every file is written beside its place and renamed, so a killed miner finds a whole one or none.
 Which window the buffer goes on from is not remembered here: the records of what entered the model say it.
@@ -17,6 +21,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +30,12 @@ from safetensors.torch import save
 
 from protocol.training.payload import Floats
 from protocol.training.statement import Statement
+from protocol.training.trace import trace_root
 from template.training.inner import State
 from template.training.windows import Progress
 
 STATEMENT, PAYLOAD, BEFORE, AFTER = "statement.json", "payload.bin", "before.f32", "after.f32"
-PROGRESS = "progress.safetensors"
+PROGRESS, TRACE, BASE = "progress.safetensors", "trace.bin", "base.f32"
 KEPT_WINDOWS = 3  # beside the one that the buffer comes from; audits ask for the newest
 
 
@@ -55,11 +61,16 @@ class WorkState:
             return None
         return np.frombuffer(kept.after, "<f4").astype(np.float32)
 
-    def keep(self, window: int, kept: Kept, source: int | None = None) -> None:
+    def keep(self, window: int, kept: Kept, source: int | None = None, base: Floats | None = None) -> None:
         """Keep a window that is done, and forget what nobody will ask for. `source`: the window that its buffer came
-        from, which stays, because this one may not enter."""
+        from, which stays, because this one may not enter. `base`: the shared model of the window. The digests of the
+        trace are those of the last progress that was saved."""
         folder = self._folder(window)
-        for name, data in ((PAYLOAD, kept.payload), (BEFORE, kept.before), (AFTER, kept.after)):
+        said = _said(folder / PROGRESS)
+        trace = b"".join(bytes.fromhex(digest) for digest in said["digests"]) if said is not None else None
+        model = None if base is None else base.astype("<f4", copy=False).tobytes()
+        files = {PAYLOAD: kept.payload, BEFORE: kept.before, AFTER: kept.after, TRACE: trace, BASE: model}
+        for name, data in files.items():
             if data is not None:
                 _write(folder / name, data)
         _write(folder / STATEMENT, kept.statement)  # last: its presence says that the others are there
@@ -72,10 +83,24 @@ class WorkState:
         folder = self._folder(window)
         if not (folder / STATEMENT).exists():
             return None
-        before = (folder / BEFORE).read_bytes() if (folder / BEFORE).exists() else None
-        return Kept(
-            (folder / STATEMENT).read_bytes(), (folder / PAYLOAD).read_bytes(), before, (folder / AFTER).read_bytes()
-        )
+        statement, payload, after = ((folder / name).read_bytes() for name in (STATEMENT, PAYLOAD, AFTER))
+        return Kept(statement, payload, _read(folder / BEFORE), after)
+
+    def statement(self, window: int) -> bytes | None:
+        return _read(self._folder(window) / STATEMENT)
+
+    def trace(self, window: int) -> tuple[bytes, ...] | None:
+        """The digests that the statement of a finished window has the root of; None when they are not here."""
+        statement, data = self.statement(window), _read(self._folder(window) / TRACE)
+        if statement is None or not data or len(data) % 32:
+            return None
+        found = tuple(data[at : at + 32] for at in range(0, len(data), 32))
+        return found if trace_root(found).hex() == Statement.parse(statement).trace else None
+
+    def base(self, window: int) -> Floats | None:
+        """The shared model that a finished window began from, float32 [size]; None when it is not here."""
+        data = _read(self._folder(window) / BASE)
+        return None if data is None else np.frombuffer(data, "<f4").astype(np.float32)
 
     def save_progress(self, window: int, progress: Progress) -> None:
         state = progress.state
@@ -106,6 +131,20 @@ class WorkState:
 
     def _folders(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]" * 10)) if self.folder.exists() else []
+
+
+def _said(path: Path) -> dict[str, Any] | None:
+    """What is said beside the tensors of a saved progress; None when that cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {})["said"])
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None
+    return found
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def _write(path: Path, data: bytes) -> None:

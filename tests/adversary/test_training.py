@@ -1,16 +1,15 @@
 """What miners may show instead of honest work on a window, and how it ends: judged as a validator judges.
 
 Five honest miners train the tiny model; two attackers of a kind come along, or one of each kind. Everything goes
-through the real pipeline in its order: forms and likeness, losses, audits. Two things have to hold. Whoever is audited
-meets the end that is written down here, and honest work is accepted. And if the draw passes everybody by, so that only
-those who are alike are audited, no attack costs the model much.
+through the real pipeline in its order: what can be fetched, forms and likeness, losses, audits. Two things have to
+hold. Whoever is audited meets the end that the library says, and honest work is accepted. And if the draw passes
+everybody by, so that only those who are alike are audited, no attack costs the model much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -18,23 +17,36 @@ import torch
 
 from protocol.artifacts import Manifest
 from protocol.training.aggregation import aggregate, outer_step
-from protocol.training.buffers import accumulate, remainder
 from protocol.training.copies import compared_chunks
-from protocol.training.judging import Due, Forms, Opened, Reason, Shown, Verdict, judge_forms, states_due
-from protocol.training.payload import Contribution, Floats, compress
+from protocol.training.judging import (
+    Due,
+    Forms,
+    Opened,
+    Reason,
+    Shown,
+    Verdict,
+    among_alike,
+    judge_forms,
+)
+from protocol.training.payload import Contribution, decode
 from protocol.training.ratings import LossScore
 from protocol.training.recipe import Clock, Inner, Recipe, Tasks
 from protocol.training.statement import Statement
 from protocol.verdicts import Outcome
 from template.training.checkpoint import build, model_root
+from template.training.cohort import fetched, opened_by
 from template.training.evaluation import ScoredBatches, audit, loss_scores
 from template.training.inner import Trainer
-from template.training.windows import Trained, train_window
+from template.training.memo import Memo, MemoBench
+from template.training.shared import Shared
+from template.training.work_state import Kept
+from template.training.workbench import honest as honest_work
+from tests.adversary.trainers import ATTACKS, Attack, End, Reveals, backdoor_loss
+from tests.adversary.trainers.making import turned
 from tests.support.training import TINY, VOCABULARY, genesis
 
 CID = Manifest.of(b"one").cid
 LAYOUT, BASE = genesis()
-NOTHING = np.zeros_like(BASE)
 ROOT = model_root(TINY, LAYOUT, BASE)
 RECIPE = Recipe(
     architecture=TINY, model=ROOT, model_file=CID, dataset=CID, clock=Clock(start=0),
@@ -43,8 +55,10 @@ RECIPE = Recipe(
 DUE = Due(0, ROOT, LAYOUT.size, RECIPE)
 HONEST = ("alice", "bob", "carol", "dave", "erin")
 ATTACKERS = ("mallory", "trudy")
-VICTIM = "alice"
+VICTIMS = ("alice", "bob")
 COMMON = 1  # the language that everybody's data have in common
+CLIPPED = ("x100", "out of all bounds")
+MUCH = 0.8  # of what honest miners alone gain is left when no attacker is drawn
 
 
 def rows(rules: tuple[int, ...], *seed: int) -> np.ndarray:
@@ -54,7 +68,7 @@ def rows(rules: tuple[int, ...], *seed: int) -> np.ndarray:
 
 
 def own_rule(miner: str) -> int:
-    return 3 + (*HONEST, *ATTACKERS, *ENDS).index(miner)
+    return 3 + (*HONEST, *ATTACKERS, *ATTACKS).index(miner)
 
 
 def data(miner: str) -> Callable[[int], np.ndarray]:
@@ -70,205 +84,34 @@ def scored(miner: str) -> ScoredBatches:
 
 @dataclass(frozen=True)
 class Work:
-    """What a miner shows, and opens when it is asked."""
+    """What a miner made of the window, and how it goes about it; None for an honest one."""
 
-    statement: bytes
-    payload: bytes
-    opened: Opened
+    kept: Kept
+    attack: Attack | None = None
 
 
 @dataclass
 class Kitchen:
-    """Where attackers cook: a trainer, and what everybody's honest work would be."""
+    """Where everybody works: a trainer, and what was trained before."""
 
     trainer: Trainer
-    _made: dict[str, Trained] = field(default_factory=dict)
-    _audited: dict[tuple[str, bytes, bytes], Verdict] = field(default_factory=dict)
+    memo: Memo = field(default_factory=lambda: Memo(1000))
 
-    def honest(self, miner: str) -> Trained:
-        if miner not in self._made:
-            self._made[miner] = self.train(miner)
-        return self._made[miner]
+    def bench(self, miner: str) -> MemoBench:
+        return MemoBench(miner, 0, RECIPE, Shared(0, BASE, ROOT), self.trainer, data, memo=self.memo)
 
-    def train(
-        self, miner: str, base: Floats = BASE, batches: Callable[[int], np.ndarray] | None = None, **changed: object
-    ) -> Trained:
-        """`changed`: fields of the recipe."""
-        recipe = RECIPE.model_copy(update=changed)
-        return train_window(self.trainer, base, NOTHING, batches or data(miner), recipe, 0)
+    def honest(self, miner: str) -> Contribution:
+        return self.bench(miner).train().contribution
 
-    def audit(self, miner: str, work: Work, said: Statement, contribution: Contribution) -> Verdict:
-        """Done once for the same work."""
-        key = (miner, work.statement, contribution.encode())
-        if miner not in HONEST or key not in self._audited:
-            opened = work.opened
-            self._audited[key] = audit(self.trainer, BASE, data(miner), DUE, said, contribution, opened)
-        return self._audited[key]
+    def attacks(self, attackers: Mapping[str, Attack]) -> dict[str, Work]:
+        return {miner: Work(attack.armed(VICTIMS)(self.bench(miner)), attack) for miner, attack in attackers.items()}
 
+    def audit(self, miner: str, said: Statement, contribution: Contribution, opened: Opened) -> Verdict:
+        def done() -> Verdict:
+            return audit(self.trainer, BASE, data(miner), DUE, said, contribution, opened)
 
-def shown(
-    miner: str,
-    contribution: Contribution | bytes,
-    after: Floats,
-    trace: str = "22" * 32,
-    opened_before: Floats = NOTHING,
-    **changed: object,
-) -> Work:
-    """As a miner shows it; `changed`: what its statement says otherwise."""
-    payload = contribution if isinstance(contribution, bytes) else contribution.encode()
-    fields = {
-        "window": 0, "miner": miner, "base": ROOT, "payload": Manifest.of(payload).cid, "profile": "tolerant",
-        "trace": trace, "states": states_due(RECIPE), "before": None, "after": Manifest.of(after.tobytes()).cid,
-    }  # fmt: skip
-    return Work(Statement(**{**fields, **changed}).encode(), payload, Opened(opened_before, after))
-
-
-def plain(miner: str, trained: Trained, **changed: object) -> Work:
-    return shown(miner, trained.contribution, trained.after, trained.trace, **changed)
-
-
-# Attacks: what a miner shows. Whoever cheats fits its buffers to it as well as it can.
-
-Attack = Callable[[Kitchen, str], Work]
-
-
-def drawn(miner: str) -> np.ndarray:
-    """Normal numbers, everybody's own."""
-    return np.random.default_rng([*miner.encode()]).standard_normal(LAYOUT.size)
-
-
-def total_of(trained: Trained) -> Floats:
-    """What was compressed: here the change that was trained, since all buffers are empty before."""
-    return accumulate(trained.after, trained.contribution.dense(), 1.0)
-
-
-def sent(miner: str, total: np.ndarray, trace: str, opened_before: Floats = NOTHING, **said: object) -> Work:
-    contribution = compress(total.astype(np.float32))
-    return shown(miner, contribution, remainder(total.astype(np.float32), contribution), trace, opened_before, **said)
-
-
-def times(factor: float, kitchen: Kitchen, miner: str) -> Work:
-    trained = kitchen.honest(miner)
-    return sent(miner, factor * total_of(trained), trained.trace)
-
-
-def noise(kitchen: Kitchen, miner: str) -> Work:
-    trained, numbers = kitchen.honest(miner), drawn(miner)
-    return sent(miner, numbers * np.linalg.norm(total_of(trained)) / np.linalg.norm(numbers), trained.trace)
-
-
-def nothing(kitchen: Kitchen, miner: str) -> Work:
-    return shown(miner, compress(NOTHING), NOTHING)
-
-
-def stale(kitchen: Kitchen, miner: str, **said: object) -> Work:
-    older = BASE + 1e-2 * drawn(miner).astype(np.float32)
-    return plain(miner, kitchen.train(miner, base=older), **said)
-
-
-def copy(kitchen: Kitchen, miner: str) -> Work:
-    return plain(miner, kitchen.honest(VICTIM))
-
-
-def perturbed_copy(kitchen: Kitchen, miner: str) -> Work:
-    victim = kitchen.honest(VICTIM)
-    return sent(miner, total_of(victim) * (1.0 + 0.1 * drawn(miner).clip(-2, 2)), victim.trace)
-
-
-def half_the_steps(kitchen: Kitchen, miner: str) -> Work:
-    lazy = kitchen.train(miner, tasks=RECIPE.tasks.model_copy(update={"steps": 10}))
-    return plain(miner, lazy)
-
-
-def data_of_another(kitchen: Kitchen, miner: str) -> Work:
-    return plain(miner, kitchen.train(miner, batches=data(VICTIM)))
-
-
-def one_batch_swapped(kitchen: Kitchen, miner: str) -> Work:
-    own, others = data(miner), data(VICTIM)
-    return plain(miner, kitchen.train(miner, batches=lambda step: others(step) if step == 7 else own(step)))
-
-
-def higher_rate(kitchen: Kitchen, miner: str) -> Work:
-    return plain(miner, kitchen.train(miner, inner=RECIPE.inner.model_copy(update={"peak": 1.1e-2})))
-
-
-def with_scale(value: float, kitchen: Kitchen, miner: str) -> Work:
-    """The first chunk's high magnitude is `value`."""
-    trained = kitchen.honest(miner)
-    payload, place = trained.contribution.encode(), 12 + 4 * len(trained.contribution.low)
-    payload = payload[:place] + np.float32(value).tobytes() + payload[place + 4 :]
-    return shown(miner, payload, trained.after, trained.trace)
-
-
-def cut(kitchen: Kitchen, miner: str) -> Work:
-    trained = kitchen.honest(miner)
-    return shown(miner, trained.contribution.encode()[:-1], trained.after, trained.trace)
-
-
-def saying(said: Mapping[str, object], kitchen: Kitchen, miner: str) -> Work:
-    """Honest work, and a statement that is something else."""
-    trained = kitchen.honest(miner)
-    return shown(**{"miner": miner, "contribution": trained.contribution, "after": trained.after, **said})
-
-
-def foreign_payload(kitchen: Kitchen, miner: str) -> Work:
-    """Its own training, the victim's payload, and a buffer that makes the sum right."""
-    trained, other = kitchen.honest(miner), kitchen.honest(VICTIM).contribution
-    return shown(miner, other, remainder(total_of(trained), other), trained.trace)
-
-
-def inflated(kitchen: Kitchen, miner: str, *, opens: bool = True, **said: object) -> Work:
-    """A buffer that nobody trained is sent along, and opened as it is or as an empty one."""
-    trained = kitchen.honest(miner)
-    change = total_of(trained)
-    before = (drawn(miner) * np.abs(change).mean()).astype(np.float32)
-    total = accumulate(before, change, RECIPE.kept)
-    return sent(miner, total, trained.trace, before if opens else NOTHING, **said)
-
-
-def hidden_reserve(kitchen: Kitchen, miner: str) -> Work:
-    """What is sent is right; the buffer it leaves for later has more in it than was left."""
-    trained = kitchen.honest(miner)
-    kept = trained.after + 0.1 * np.abs(trained.after).mean() * np.sign(trained.after)
-    return shown(miner, trained.contribution, kept.astype(np.float32), trained.trace)
-
-
-USELESS = "useless"  # it does not lower the losses, and so nobody votes for it
-ENDS: dict[str, tuple[Attack, Reason | str]] = {
-    "zero update": (nothing, Reason.EMPTY),
-    "noise": (noise, USELESS),
-    "sign flipped": (partial(times, -1.0), USELESS),
-    "sign flipped, threefold": (partial(times, -3.0), USELESS),
-    "hundredfold": (partial(times, 100.0), Reason.REPLAY),
-    "out of all bounds": (partial(times, 1e30), Reason.REPLAY),
-    "stale base": (partial(stale, base="11" * 32), Reason.STALE),
-    "stale base, denied": (stale, Reason.REPLAY),
-    "copy": (copy, Reason.REPLAY),
-    "perturbed copy": (perturbed_copy, Reason.REPLAY),
-    "half the steps": (half_the_steps, Reason.REPLAY),
-    "another miner's data": (data_of_another, Reason.REPLAY),
-    "one batch swapped": (one_batch_swapped, Reason.REPLAY),
-    "higher learning rate": (higher_rate, Reason.REPLAY),
-    "a scale that is no number": (partial(with_scale, float("nan")), Reason.PAYLOAD),
-    "an infinite scale": (partial(with_scale, float("inf")), Reason.PAYLOAD),
-    "wrong length": (cut, Reason.PAYLOAD),
-    "another window": (partial(saying, {"window": 1}), Reason.STATEMENT),
-    "another miner's name": (partial(saying, {"miner": VICTIM}), Reason.STATEMENT),
-    "another profile": (partial(saying, {"profile": "exact"}), Reason.STATEMENT),
-    "foreign payload, fitted buffer": (foreign_payload, Reason.SENT),
-    "inflated buffer": (inflated, Reason.BUFFER),
-    "inflated buffer, opened as empty": (partial(inflated, opens=False), Reason.REPLAY),
-    "inflated buffer, said to be an earlier one": (partial(inflated, before=CID), Reason.BUFFER),
-    "hidden reserve": (hidden_reserve, Reason.REPLAY),
-}
-ALIKE = {"copy", "perturbed copy", "another miner's data", "foreign payload, fitted buffer"}  # are always audited
-CLIPPED = {"hundredfold", "out of all bounds"}
-ONLY_DRAWN = CLIPPED | {  # they help, and nothing but an audit tells them from work
-    "stale base, denied", "half the steps", "one batch swapped", "higher learning rate", "inflated buffer",
-    "inflated buffer, opened as empty", "hidden reserve",
-}  # fmt: skip
-MUCH = 0.8  # of what honest miners alone gain is left when no attacker is drawn
+        key = ("audit", said.encode(), contribution.encode(), opened.before.tobytes(), opened.after.tobytes())
+        return self.memo.get(key, done)
 
 
 # Judging
@@ -276,48 +119,67 @@ MUCH = 0.8  # of what honest miners alone gain is left when no attacker is drawn
 
 @dataclass(frozen=True)
 class Judged:
-    """`audits`: of everybody whose contribution helps, whether a validator would have drawn it or not."""
+    """`audits`: of everybody whose contribution helps, whether a validator would have drawn it or not. `unopened`: of
+    these, those who opened nothing."""
 
     forms: Forms
     scores: Mapping[str, LossScore]
     audits: Mapping[str, Verdict]
+    unopened: frozenset[str]
 
     def accepted(self, *, everybody: bool) -> dict[str, Contribution]:
         """What a validator votes for that audits everybody, or nobody but those who have to be."""
-        bad = {
-            hotkey
-            for hotkey, verdict in self.audits.items()
-            if verdict.outcome is not Outcome.ACCEPT and (everybody or hotkey in self.forms.alike)
-        }
+        failed = {hotkey for hotkey, verdict in self.audits.items() if verdict.outcome is not Outcome.ACCEPT}
+        bad = {hotkey for hotkey in failed | self.unopened if everybody or hotkey in self.forms.alike}
         found = self.forms.contributions.items()
         return {hotkey: one for hotkey, one in found if self.scores[hotkey].helps and hotkey not in bad}
 
-    def end(self, hotkey: str) -> Reason | str:
+    def end(self, hotkey: str) -> Reason | End:
         verdict = self.forms.verdicts.get(hotkey) or self.audits.get(hotkey)
-        return verdict.reason if verdict else USELESS
+        if verdict is not None:
+            return verdict.reason
+        return End.USELESS if hotkey in self.scores and hotkey not in self.unopened else End.ABSENT
 
 
 def judge(kitchen: Kitchen, works: Mapping[str, Work]) -> Judged:
     """As a validator does it."""
-    forms = judge_forms(
-        dict.fromkeys(works, DUE),
-        {hotkey: Shown(work.statement, work.payload) for hotkey, work in works.items()},
-        compared_chunks(bytes(32), LAYOUT.size),
-    )
+    shown = {}
+    for hotkey, work in works.items():
+        lies = work.attack.shown(work.kept, LAYOUT.size) if work.attack else shown_by(work.kept)
+        found = fetched(Manifest.of(work.kept.statement).cid, lies, LAYOUT.size)
+        if found is not None:
+            shown[hotkey] = found
+    forms = judge_forms(dict.fromkeys(shown, DUE), shown, compared_chunks(bytes(32), LAYOUT.size))
     scores = loss_scores(kitchen.trainer, BASE, forms.contributions, scored, RECIPE)
-    audits = {}
+    audits, unopened = {}, set()
     for hotkey, contribution in forms.contributions.items():
-        if scores[hotkey].helps:
-            audits[hotkey] = kitchen.audit(hotkey, works[hotkey], forms.statements[hotkey], contribution)
-    return Judged(forms, scores, audits)
+        if not scores[hotkey].helps:
+            continue
+        work, said = works[hotkey], forms.statements[hotkey]
+        opened = opened_by(said, work.kept, LAYOUT.size) if not work.attack or work.attack.opens else None
+        if isinstance(opened, Opened):
+            verdict = kitchen.audit(hotkey, said, contribution, opened)
+            audits[hotkey] = among_alike(verdict, forms.alike.get(hotkey, ()))
+        elif opened is None:
+            unopened.add(hotkey)
+        else:
+            audits[hotkey] = opened
+    return Judged(forms, scores, audits, frozenset(unopened))
+
+
+def shown_by(kept: Kept) -> Shown:
+    return Shown(kept.statement, kept.payload)
 
 
 def gain(kitchen: Kitchen, accepted: Mapping[str, Contribution]) -> float:
     """By how much the step lowers the loss on data that nobody trained on, in nats a token."""
-    after = outer_step(BASE, aggregate(accepted), RECIPE.outer_rate)
     batches = [rows((*5 * (COMMON,), *3 * (own_rule(miner),)), 2000, number) for number, miner in enumerate(HONEST)]
-    before, then = (kitchen.trainer.losses(torch.from_numpy(model), batches) for model in (BASE, after))
+    before, then = (kitchen.trainer.losses(torch.from_numpy(model), batches) for model in (BASE, after(accepted)))
     return float(np.mean(before) - np.mean(then))
+
+
+def after(accepted: Mapping[str, Contribution]) -> np.ndarray:
+    return outer_step(BASE, aggregate(accepted), RECIPE.outer_rate)
 
 
 @pytest.fixture(scope="module")
@@ -327,12 +189,16 @@ def kitchen() -> Kitchen:
 
 @pytest.fixture(scope="module")
 def honest(kitchen: Kitchen) -> dict[str, Work]:
-    return {miner: plain(miner, kitchen.honest(miner)) for miner in HONEST}
+    return {miner: Work(honest_work(kitchen.bench(miner))) for miner in HONEST}
 
 
 @pytest.fixture(scope="module")
 def honest_gain(kitchen: Kitchen) -> float:
-    return gain(kitchen, {miner: kitchen.honest(miner).contribution for miner in HONEST})
+    return gain(kitchen, {miner: kitchen.honest(miner) for miner in HONEST})
+
+
+def both(name: str) -> dict[str, Attack]:
+    return dict.fromkeys(ATTACKERS, ATTACKS[name])
 
 
 def test_honest_work_is_accepted_and_the_model_learns(
@@ -345,41 +211,99 @@ def test_honest_work_is_accepted_and_the_model_learns(
     assert honest_gain > 0.05
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_meets_its_end_and_no_honest_miner_with_it(
     name: str, kitchen: Kitchen, honest: dict[str, Work], honest_gain: float
 ) -> None:
-    attack, end = ENDS[name]
-    judged = judge(kitchen, {**honest, **{hotkey: attack(kitchen, hotkey) for hotkey in ATTACKERS}})
+    attack = ATTACKS[name]
+    judged = judge(kitchen, {**honest, **kitchen.attacks(both(name))})
     ends = {hotkey: judged.end(hotkey) for hotkey in (*HONEST, *ATTACKERS)}
-    assert ends == {**dict.fromkeys(HONEST, Reason.OK), **dict.fromkeys(ATTACKERS, end)}
+    assert ends == {**dict.fromkeys(HONEST, Reason.OK), **dict.fromkeys(ATTACKERS, attack.end)}
     assert set(judged.accepted(everybody=True)) == set(HONEST)
 
-    passed = judged.accepted(everybody=False)
-    assert set(passed) == {*HONEST, *(ATTACKERS if name in ONLY_DRAWN else ())}
+    passed, alike = judged.accepted(everybody=False), attack.alike or attack.together
+    assert set(passed) == {*HONEST, *(ATTACKERS if attack.passes else ())}
     assert gain(kitchen, passed) > MUCH * honest_gain
-    assert (set(ATTACKERS) <= set(judged.forms.alike)) == (name in ALIKE)
+    assert (set(ATTACKERS) <= set(judged.forms.alike)) == alike
 
 
-@pytest.mark.parametrize("name", sorted(CLIPPED))
+@pytest.mark.parametrize("name", CLIPPED)
 def test_what_is_too_large_does_no_more_than_plain_work_even_unaudited(
     name: str, kitchen: Kitchen, honest: dict[str, Work], honest_gain: float
 ) -> None:
-    attack, _ = ENDS[name]
-    judged = judge(kitchen, {**honest, **{hotkey: attack(kitchen, hotkey) for hotkey in ATTACKERS}})
+    judged = judge(kitchen, {**honest, **kitchen.attacks(both(name))})
     passed = judged.accepted(everybody=False)
     assert set(ATTACKERS) <= set(passed)
-    assert np.linalg.norm(aggregate(passed)) < max(kitchen.honest(miner).contribution.norm for miner in HONEST)
-    plainly = {**passed, **{hotkey: kitchen.honest(hotkey).contribution for hotkey in ATTACKERS}}
+    assert np.linalg.norm(aggregate(passed)) < max(kitchen.honest(miner).norm for miner in HONEST)
+    plainly = {**passed, **{hotkey: kitchen.honest(hotkey) for hotkey in ATTACKERS}}
     assert gain(kitchen, passed) == pytest.approx(gain(kitchen, plainly), abs=0.05 * honest_gain)
 
 
 def test_all_attacks_at_once_leave_the_model_what_honest_miners_made(
     kitchen: Kitchen, honest: dict[str, Work], honest_gain: float
 ) -> None:
-    judged = judge(kitchen, {**honest, **{name: attack(kitchen, name) for name, (attack, _) in ENDS.items()}})
-    assert {name: judged.end(name) for name in ENDS} == {name: end for name, (_, end) in ENDS.items()}
+    judged = judge(kitchen, {**honest, **kitchen.attacks(ATTACKS)})
+    for name, attack in ATTACKS.items():
+        assert judged.end(name) in ({attack.end, Reason.REPLAY} if attack.together else {attack.end}), name
     audited, unlucky = judged.accepted(everybody=True), judged.accepted(everybody=False)
     assert set(audited) == set(HONEST) and gain(kitchen, audited) == honest_gain
-    assert set(unlucky) == {*HONEST, *ONLY_DRAWN}
+    assert set(unlucky) == {*HONEST, *(name for name, attack in ATTACKS.items() if attack.passes)}
     assert gain(kitchen, unlucky) > MUCH * honest_gain
+
+
+def test_a_payload_that_a_fitted_buffer_explains_is_not_what_should_have_been_sent(
+    kitchen: Kitchen, honest: dict[str, Work]
+) -> None:
+    judged = judge(kitchen, {**honest, **kitchen.attacks(both("foreign payload"))})
+    assert all("what was sent is" in judged.audits[hotkey].detail for hotkey in ATTACKERS)
+
+
+def test_a_buffer_is_empty_when_the_statement_says_so(kitchen: Kitchen) -> None:
+    (work,) = kitchen.attacks({"mallory": ATTACKS["inflated buffer"]}).values()
+    said = Statement.parse(work.kept.statement)
+    opened = Opened(
+        *(np.frombuffer(data or b"", "<f4").astype(np.float32) for data in (work.kept.before, work.kept.after))
+    )
+    assert said.before is None and opened.before.any()
+    verdict = kitchen.audit("mallory", said, decode(work.kept.payload, LAYOUT.size), opened)
+    assert verdict.reason is Reason.BUFFER
+
+
+def test_a_backdoor_gets_into_the_model_only_when_nobody_is_drawn(kitchen: Kitchen, honest: dict[str, Work]) -> None:
+    judged = judge(kitchen, {**honest, **kitchen.attacks(both("backdoor"))})
+    clean, spoiled = (after(judged.accepted(everybody=everybody)) for everybody in (True, False))
+    losses = [
+        backdoor_loss(kitchen.trainer, model, rows((COMMON,) * 8, 3000), VOCABULARY) for model in (clean, spoiled)
+    ]
+    assert losses[1] < losses[0]
+
+
+# What the library itself promises
+
+
+def test_another_payload_is_in_its_right_form_and_has_another_name(honest: dict[str, Work]) -> None:
+    kept = honest["alice"].kept
+    other = turned(kept.payload, LAYOUT.size)
+    assert np.array_equal(decode(other, LAYOUT.size).values(), -decode(kept.payload, LAYOUT.size).values())
+    shown = ATTACKS["other than committed"].shown(kept, LAYOUT.size)
+    assert (
+        shown == Shown(kept.statement, other) and fetched(Manifest.of(kept.statement).cid, shown, LAYOUT.size) is None
+    )
+
+
+def test_who_uses_others_is_told_whose_data(kitchen: Kitchen) -> None:
+    for attack in ATTACKS.values():
+        if attack.others:
+            with pytest.raises(ValueError, match="data of"):
+                attack.armed(VICTIMS[: attack.others - 1])
+    assert {attack.reveals for attack in ATTACKS.values()} == set(Reveals)
+
+
+def test_a_copy_follows_the_buffer_of_its_victim(kitchen: Kitchen) -> None:
+    """In the second window it sends to the bit what its victim sends."""
+    make = ATTACKS["copy"].armed(VICTIMS)
+    make(kitchen.bench("mallory"))
+    first = honest_work(kitchen.bench("alice"))
+    later = replace(kitchen.bench("alice"), window=1, before=kitchen.bench("alice").train().after)
+    second = replace(later, earlier=Statement.parse(first.statement))
+    assert make(replace(kitchen.bench("mallory"), window=1)).payload == honest_work(second).payload

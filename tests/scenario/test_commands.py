@@ -9,11 +9,12 @@ import pytest
 
 from localnet.net import Localnet
 from neurons.audit import CannotAudit, audit
+from neurons.mechanisms import _shares, mechanisms
 from neurons.register import register
 from neurons.status import status
-from template.chain import Chain
+from template.chain import Chain, ChainRefused
 from template.errors import TemplateError
-from template.keys import Hotkey, create_wallet
+from template.keys import Hotkey, create_wallet, open_wallet
 from template.operations import Operator
 
 ALICE = Hotkey.from_uri("//Alice")
@@ -65,6 +66,37 @@ async def test_a_hotkey_is_registered_once_and_paid_for_once(
     assert first["uid"] == 5 and first["paid_tao"] > 0
     assert await register(*arguments, yes=True, as_json=True) == 0
     assert printed(capsys) == {**first, "paid_tao": 0.0}
+
+
+async def test_the_owner_divides_the_emission_between_inference_and_training(
+    localnet: Localnet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wallet = create_wallet("owner", path=tmp_path, password=False)
+    await localnet.fund(wallet.coldkeypub.ss58_address, 2_000 * 10**9)
+    async with Chain(localnet.url) as chain:
+        owner = Operator(chain, open_wallet("owner", path=tmp_path))
+        netuid = await owner.create_subnet(wallet.hotkey.ss58_address)
+        await Operator(chain, ALICE.keypair).admin("sudo_set_admin_freeze_window", {"window": 0})
+        asked = (localnet.url, netuid)
+        assert await mechanisms(*asked, "", "owner", tmp_path, yes=False, as_json=True) == 0
+        assert printed(capsys) == {"netuid": netuid, "mechanisms": 1, "emission": {"inference": 1.0}}
+        with pytest.raises(TemplateError, match="--yes"):
+            await mechanisms(*asked, "0.7,0.3", "owner", tmp_path, yes=False, as_json=True)
+        assert await mechanisms(*asked, "0.7,0.3", "owner", tmp_path, yes=True, as_json=True) == 0
+        told = printed(capsys)
+        assert told["mechanisms"] == 2 and told["emission"] == pytest.approx(
+            {"inference": 0.7, "training": 0.3}, abs=1e-4
+        )
+        assert not await owner.split_emission(netuid, (0.7, 0.3)), "what is so already costs no extrinsic"
+        assert await chain.query("MechanismEmissionSplit", netuid) == [45874, 19661]
+        with pytest.raises(ChainRefused):
+            await Operator(chain, ALICE.keypair).split_emission(netuid + 1, (0.5, 0.5))
+
+
+@pytest.mark.parametrize("split", ["", "0.7,", "1,-1", "a,b", "0,0", "1,1,1"])
+def test_a_split_is_one_or_two_positive_numbers(split: str) -> None:
+    with pytest.raises(TemplateError, match="no division"):
+        _shares(split)
 
 
 async def test_status_shows_what_the_chain_holds(

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from localnet.net import Localnet
 from neurons.axon import Publisher
-from neurons.evidence import Peer, Query, evidence
+from neurons.evidence import Means, Peer, Query, evidence
 from neurons.joining import Checking, Joined
 from neurons.metrics import ValidatorMetrics
 from neurons.models import CommittedModel
@@ -152,13 +152,13 @@ async def test_a_verdict_is_disputed_over_the_network(
             assert await first.round() is True
 
             peer = Peer(FIRST.ss58, localnet.url, netuid, "second", "default", tmp_path / "wallets")
-            model = {"model_source": "path", "model_name": str(origin)}
+            means = Means({"model_source": "path", "model_name": str(origin)}, localnet.url, tmp_path)
             for miner, outcome in ((CHEAT, "reject"), (HONEST, "accept")):
                 code, listed = await ask(peer, Query(miner=miner.ss58), capsys)
                 assert code == 0 and [row["outcome"] for row in listed["evidence"]] == [outcome]
                 out = tmp_path / f"{outcome}.json"
                 code, report = await ask(
-                    peer, Query(miner=miner.ss58, outcome=outcome), capsys, recompute=model, out=out
+                    peer, Query(miner=miner.ss58, outcome=outcome), capsys, recompute=means, out=out
                 )
                 assert code == 0 and report["finding"] == "agrees" and report["validator"] == FIRST.ss58
                 assert report["claimed"]["outcome"] == report["recomputed"]["outcome"] == outcome

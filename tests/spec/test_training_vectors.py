@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.training.aggregation import aggregate, outer_step
+from protocol.training.aggregation import aggregate, aggregate_noised, outer_step
 from protocol.training.assignment import Plan, assign, scored_steps, unassigned, window_seed
 from protocol.training.copies import alike, compared_chunks
 from protocol.training.payload import CHUNK, compress, decode
+from protocol.training.privacy import noise
+from protocol.training.recipe import Privacy, Recipe
+from protocol.training.records import WindowRecord
 from protocol.training.statement import Statement, TrainCommitment
 from protocol.training.trace import open_state, state_digest, trace_root
 from protocol.training.votes import Word, accepted
@@ -86,6 +89,30 @@ def test_aggregation() -> None:
     update = aggregate(given)
     assert sha256(update, "<f8") == case["update_sha256"]
     assert sha256(outer_step(change(size, case["model_seed"]), update, case["rate"]), "<f4") == case["model_sha256"]
+
+
+def test_privacy() -> None:
+    case = VECTORS["privacy"]
+    seed, size = bytes.fromhex(case["seed"]), case["size"]
+    drawn = noise(seed, case["count"])
+    assert (drawn[:8].tolist(), drawn[-8:].tolist()) == (case["first"], case["last"])
+    assert hashlib.sha256(drawn.astype("<i8").tobytes()).hexdigest() == case["noise_sha256"]
+    given = {hotkey: compress(np.float32(times) * change(size, seed)) for hotkey, seed, times in case["contributions"]}
+    update = aggregate_noised(given, Privacy(clip=case["clip"], noise=case["noise"]), seed)
+    assert sha256(update, "<f8") == case["update_sha256"]
+    assert sha256(outer_step(change(size, case["model_seed"]), update, case["rate"]), "<f4") == case["model_sha256"]
+
+
+@pytest.mark.parametrize("case", VECTORS["recipes"], ids=lambda case: case["id"][:8])
+def test_recipes(case: dict) -> None:
+    recipe = Recipe.parse(case["encoded"].encode())
+    assert (recipe.id, recipe.encode().decode()) == (case["id"], case["encoded"])
+
+
+@pytest.mark.parametrize("case", VECTORS["records"], ids=lambda case: str(case["seed"])[:8])
+def test_records(case: dict) -> None:
+    record = WindowRecord.parse(case["encoded"].encode())
+    assert (record.seed, record.encode().decode()) == (case["seed"], case["encoded"])
 
 
 def test_alike() -> None:

@@ -25,6 +25,7 @@ COMMANDS = (
     "audit",
     "challenge-bench",
     "dataset",
+    "dispute",
     "evidence",
     "verify",
     "up",

@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from template.settings import MinerSettings, SettingsError, ValidatorSettings, describe, load
+from template.settings import (
+    MinerSettings,
+    SettingsError,
+    TrainMinerSettings,
+    TrainValidatorSettings,
+    ValidatorSettings,
+    describe,
+    load,
+)
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default(tmp_path: Path) -> None:
@@ -34,6 +42,9 @@ def test_an_unknown_variable_is_refused_and_one_of_the_other_neuron_is_not() -> 
     with pytest.raises(SettingsError, match=r"TOUCHSTONE_MAX_BACH.*TOUCHSTONE_MAX_BATCH"):
         load(MinerSettings, flags={"netuid": 1}, environ={"TOUCHSTONE_MAX_BACH": "2"})
     load(MinerSettings, flags={"netuid": 1}, environ={"TOUCHSTONE_ROUND_SECONDS": "5", "TOUCHSTONE_CACHE": "/x"})
+    of_training = {"TOUCHSTONE_CHAIN_POLL": "2", "TOUCHSTONE_EVIDENCE_BYTES": "1"}
+    load(MinerSettings, flags={"netuid": 1}, environ=of_training)
+    assert load(TrainValidatorSettings, flags={"netuid": 1}, environ=of_training).evidence_bytes == 1
 
 
 def test_a_missing_and_a_malformed_value_name_the_setting_and_its_source() -> None:
@@ -51,7 +62,7 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
         load(MinerSettings, file=file, environ={})
 
 
-@pytest.mark.parametrize("model", [MinerSettings, ValidatorSettings])
+@pytest.mark.parametrize("model", [MinerSettings, ValidatorSettings, TrainMinerSettings, TrainValidatorSettings])
 def test_every_setting_is_documented(model: type) -> None:
     assert [name for name, text in describe(model).items() if not text] == []
 

@@ -62,6 +62,25 @@ def test_of_equal_entries_the_first_are_kept() -> None:
     assert nothing.norm == 0.0 and not nothing.dense().any()
 
 
+@pytest.mark.parametrize("kind", ["spread", "equal", "together", "rising", "few", "tiny"])
+def test_what_is_kept_is_what_sorting_everything_gives(kind: str) -> None:
+    rng, size = np.random.default_rng(8), 130 * CHUNK + 2 * KEEP
+    given_change = {
+        "spread": lambda: rng.standard_t(4, size),
+        "equal": lambda: rng.integers(-3, 4, size),
+        "together": lambda: rng.standard_normal(size) + 100.0 * (np.arange(size) % (4 * KEEP) < 3),
+        "rising": lambda: np.arange(size) % CHUNK - 7.0,
+        "few": lambda: rng.standard_normal(size) * (rng.random(size) < 0.01),
+        "tiny": lambda: rng.standard_normal(size) * 1e-42,
+    }[kind]().astype(np.float32)
+    expected = []
+    for start in range(0, size, CHUNK):
+        chunk = np.abs(given_change[start : start + CHUNK])
+        kept = np.argsort(-chunk, kind="stable")[: -(-len(chunk) * KEEP // CHUNK)]
+        expected.append(start + np.sort(kept))
+    assert np.array_equal(compress(given_change).places, np.concatenate(expected))
+
+
 def test_the_norm_is_that_of_the_dense_change() -> None:
     found = compress(change(3 * CHUNK))
     assert found.norm == pytest.approx(float(np.linalg.norm(found.dense().astype(np.float64))), rel=1e-12)

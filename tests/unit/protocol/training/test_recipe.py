@@ -9,6 +9,7 @@ from protocol.training.recipe import (
     Architecture,
     Clock,
     Inner,
+    Privacy,
     Recipe,
     parse_recipe_commitment,
     recipe_commitment,
@@ -42,10 +43,28 @@ def test_every_choice_changes_the_id() -> None:
         {"outer_rate": 0.9}, {"kept": 0.9},
         {"profile": "exact"}, {"trace_every": 5}, {"inner": Inner(peak=2e-3)},
         {"tasks": RECIPE.tasks.model_copy(update={"steps": 31})},
+        {"privacy": Privacy(clip=1.0, noise=1.0)}, {"privacy": Privacy(clip=1.0, noise=2.0)},
     ]  # fmt: skip
     ids = {RECIPE.id, *(RECIPE.model_copy(update=change).id for change in changes)}
     assert len(ids) == len(changes) + 1
     assert Recipe.parse(RECIPE.encode()) == RECIPE
+
+
+def test_privacy_is_in_the_bytes_only_when_it_is_asked_for() -> None:
+    plain, data = RECIPE.encode(), RECIPE.model_copy(update={"privacy": Privacy(clip=2.0, noise=1.5)}).encode()
+    assert b"privacy" not in plain and "privacy" not in RECIPE.model_dump()
+    assert b'"privacy":{"clip":2.0,"delta":1e-06,"noise":1.5}' in data
+    assert Recipe.parse(data).privacy == Privacy(clip=2.0, noise=1.5)
+    with pytest.raises(MalformedMessage, match="canonical"):
+        Recipe.parse(plain.replace(b'"profile"', b'"privacy":null,"profile"'))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clip": 0.0}, {"noise": 0.0}, {"noise": 1e-3}, {"noise": float("inf")}, {"delta": 0.0}, {"delta": 1.0}]
+)
+def test_privacy_that_is_none_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Privacy(**{"clip": 1.0, "noise": 1.0, **wrong})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Artifacts lie in a real store. What the chain says of a window is written down h
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from protocol.artifacts import Manifest
 from protocol.training import statement as statements
 from protocol.training.buffers import WINDOWS
 from protocol.training.payload import compress
-from protocol.training.recipe import Clock, Recipe, Tasks
+from protocol.training.recipe import Clock, Privacy, Recipe, Tasks
 from protocol.training.records import Included, WindowRecord
 from protocol.training.statement import Statement
 from protocol.training.windows import Phase, Schedule
@@ -73,6 +74,9 @@ class Said:
 
     async def validator_locations(self) -> list[str]:
         return ["a validator's"]
+
+    async def seed(self, window: int, phase: Phase) -> bytes:
+        return hashlib.sha256(f"{window} {phase}".encode()).digest()
 
 
 @dataclass
@@ -271,6 +275,46 @@ async def test_every_few_windows_the_model_is_kept(subnet: Subnet) -> None:
     assert done[3].record.checkpoint == Manifest.of(done[3].checkpoint).cid
     for earlier, later in itertools.pairwise(done):
         assert later.record.previous == earlier.shared.record and later.record.base == earlier.record.root
+
+
+# Privacy
+
+
+PRIVATE = RECIPE.model_copy(update={"privacy": Privacy(clip=0.05, noise=0.5)})
+
+
+async def test_noise_is_drawn_from_the_chain_and_kept_on_record(subnet: Subnet) -> None:
+    one, other = await subnet.node("one", PRIVATE), await subnet.node("other", PRIVATE)
+    done = await subnet.run(one, range(2))
+    done += await subnet.run(one, [2], miners="")
+    seeds = [(await subnet.said.seed(window, Phase.AGGREGATE)).hex() for window in range(2)]
+    assert [settled.record.seed for settled in done] == [*seeds, None], "an empty window has no noise"
+    assert (await other.settle()).record.encode() == done[0].record.encode()
+    plain = await subnet.node("plain")
+    assert (await plain.settle()).shared.root != done[0].shared.root
+    moved = done[0].shared.vector - VECTOR
+    assert np.std(moved) > 0.01 and np.count_nonzero(moved) > 0.99 * LAYOUT.size, "every parameter is noised"
+
+    subnet.stand(done[2].record)
+    assert await other.catch_up() is True, "from the records alone"
+    assert other.shared.vector.tobytes() == one.shared.vector.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seed", "told"),
+    [
+        (PRIVATE, "ab" * 32, "its record says"),
+        (PRIVATE, None, "noise without seed"),
+        (RECIPE, "ab" * 32, "seed without"),
+    ],
+)
+async def test_a_record_with_another_seed_is_refused(
+    subnet: Subnet, recipe: Recipe, seed: str | None, told: str
+) -> None:
+    settled = (await subnet.run(await subnet.node("node", recipe), range(1)))[0]
+    said = settled.record.model_copy(update={"seed": seed})
+    with pytest.raises(HistoryBroken, match=told):
+        await replayed(FIRST, [said], recipe, LAYOUT, subnet.fetch, ["x"])
 
 
 # Catching up

@@ -9,7 +9,7 @@ import pytest
 
 from protocol.artifacts import Manifest
 from protocol.training.payload import compress
-from protocol.training.recipe import Clock, Recipe
+from protocol.training.recipe import Clock, Privacy, Recipe
 from template.errors import StateUnavailable
 from template.training.checkpoint import model_root
 from template.training.shared import KEPT, Shared, SharedStore, advanced
@@ -36,6 +36,19 @@ def test_everybody_takes_the_same_step() -> None:
     assert one.vector.tobytes() == other.vector.tobytes()
     nothing = advanced(start, RECIPE, LAYOUT, {})
     assert (nothing.window, nothing.root) == (1, start.root)
+
+
+def test_with_privacy_the_step_has_noise_from_its_seed() -> None:
+    recipe = RECIPE.model_copy(update={"privacy": Privacy(clip=0.1, noise=1.0)})
+    start = Shared(0, VECTOR, RECIPE.model)
+    one = advanced(start, recipe, LAYOUT, contributions(1), seed=bytes(32))
+    again = advanced(start, recipe, LAYOUT, dict(reversed(contributions(1).items())), seed=bytes(32))
+    assert one.root == again.root == model_root(TINY, LAYOUT, one.vector)
+    assert np.std(one.vector - VECTOR) == pytest.approx(0.1 / 3, rel=0.05)
+    assert advanced(start, recipe, LAYOUT, contributions(1), seed=b"\1" * 32).root != one.root
+    assert advanced(start, recipe, LAYOUT, {}, seed=bytes(32)).root == start.root, "no contribution, nothing to hide"
+    with pytest.raises(AssertionError, match="has a seed"):
+        advanced(start, recipe, LAYOUT, contributions(1))
 
 
 def test_the_newest_whole_model_is_found_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from protocol.artifacts import Manifest
 from protocol.training.statement import Statement
+from protocol.training.trace import trace_root
 from template.training.inner import State
 from template.training.windows import Progress
 from template.training.work_state import KEPT_WINDOWS, PROGRESS, Kept, WorkState
@@ -66,3 +67,22 @@ def test_work_under_way_is_found_again(tmp_path: Path) -> None:
     assert state.progress(3) is None, "it is cut off"
     state.keep(3, kept(3))
     assert not path.exists()
+
+
+def test_a_finished_window_can_be_disputed(tmp_path: Path) -> None:
+    state, parameters = WorkState(tmp_path, SIZE), genesis()[1]
+    digests = [b"\x01" * 32, b"\x02" * 32]
+    said = Statement.parse(kept(3).statement).model_copy(update={"trace": trace_root(digests).hex()})
+    state.save_progress(
+        3, Progress(State(7, torch.from_numpy(parameters), torch.ones(SIZE), torch.zeros(SIZE)), digests)
+    )
+    assert state.trace(3) is None, "it is not finished"
+    state.keep(3, Kept(said.encode(), b"payload", None, parameters.tobytes()), base=parameters)
+    assert state.trace(3) == tuple(digests) and state.statement(3) == said.encode()
+    base = state.base(3)
+    assert base is not None and np.array_equal(base, parameters)
+    state.keep(4, kept(4))
+    assert state.trace(4) is None and state.base(4) is None, "nothing was saved on the way"
+    state.save_progress(5, Progress(State(7, *(torch.zeros(SIZE) for _ in range(3))), digests))
+    state.keep(5, kept(5))
+    assert state.trace(5) is None, "the statement is about another trace"
