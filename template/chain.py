@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MECHANISM_STRIDE = 4096  # storage index of mechanism m on netuid: m * 4096 + netuid (chain constant)
 U16 = 65535
+_NONCE_RACES = 3  # extrinsics that are signed anew because another process used their nonce
+_NONCE_TAKEN = ("Stale", "Future")  # what the pool says then
 _POOL_RETRIES = 2  # resubmissions after a transient refusal of the pool, such as a nonce race
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _PALLET = "SubtensorModule"
@@ -342,7 +344,7 @@ class Chain:
         async def submit(client: bt.Client) -> Any:
             return await client.submit_call(bt.calls.Commitments.set_commitment(netuid, info), hotkey.keypair)
 
-        receipt = self._receipt("commit", await self._run("commit", submit, max(self.timeout, 60.0)))
+        receipt = await self._signed("commit", submit)
         held = await self.commitment(netuid, hotkey.ss58)
         if held is None or held.texts != texts:
             raise ChainRefused(f"the chain took the commitment and holds {held}", remedy="read it again, then repeat")
@@ -425,10 +427,10 @@ class Chain:
         async def submit(client: bt.Client) -> Any:
             return await client.execute_tool(op, dict(args), signer, retries=_POOL_RETRIES)
 
-        result = await self._run(op, submit, timeout or max(self.timeout, 60.0))
-        if result.data.get("shielded"):
+        receipt = await self._signed(op, submit, timeout)
+        if receipt.data.get("shielded"):
             await self.close()  # a shielded call uses two nonces and the SDK's cache counts one; a new connection asks
-        return self._receipt(op, result)
+        return receipt
 
     async def submit(self, pallet: str, function: str, params: Mapping[str, Any], signer: Any) -> Receipt:
         """`pallet.function(params)` signed by a coldkey, for what the SDK has no operation for. Raises ChainRefused."""
@@ -436,8 +438,7 @@ class Chain:
         async def submit(client: bt.Client) -> Any:
             return await client.submit_call(bt.calls.Call(pallet, function, dict(params)), signer)
 
-        what = f"{pallet}.{function}"
-        return self._receipt(what, await self._run(what, submit, max(self.timeout, 60.0)))
+        return await self._signed(f"{pallet}.{function}", submit)
 
     async def sudo(self, pallet: str, function: str, params: Mapping[str, Any], signer: Any) -> Receipt:
         """`Sudo.sudo(pallet.function(params))`; on a local chain only, where the sudo key is a development key.
@@ -456,6 +457,19 @@ class Chain:
         if inner_error:
             raise ChainRefused(f"{what}: the call inside failed: {inner_error}", code="sudo_inner", name=inner_error)
         return receipt
+
+    async def _signed(
+        self, what: str, submit: Callable[[bt.Client], Awaitable[Any]], timeout: float | None = None
+    ) -> Receipt:
+        """Submit, and sign anew with a fresh nonce when another process of the same key was faster: a validator of both
+        mechanisms is two."""
+        for left in reversed(range(1 + _NONCE_RACES)):
+            try:
+                return self._receipt(what, await self._run(what, submit, timeout or max(self.timeout, 60.0)))
+            except ChainRefused as error:
+                if error.name not in _NONCE_TAKEN or not left:  # a refused nonce is forgotten by the SDK
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _receipt(self, what: str, result: Any) -> Receipt:
         if not result.success:

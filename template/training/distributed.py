@@ -1,7 +1,7 @@
 """One miner in several processes: who leads, what the others are asked to do, and how gradients are added up.
 
     team = Team.of_torchrun(timeout=...)       in every process that torchrun started; rank 0 leads, the others help
-    team.order("slope", data, rows=8)          the leader: what all do next
+    team.order("begin", data, sharded=False)   the leader: what all do next; `order_ids` with tokens
     order = team.awaited(stop)                 a helper: the same, as soon as it is given
     team.connect("cpu")                        all of them: from here on tensors can be exchanged
     team.meet("built")                         nobody goes on before all have got there
@@ -93,7 +93,7 @@ class Team:
     @staticmethod
     def of_torchrun(timeout: float = TIMEOUT) -> Team:
         """From the environment that torchrun sets. `timeout`: seconds for one exchange of tensors. Raises TeamLost."""
-        with _lost_on_error():
+        with lost_on_error():
             store, rank, size = next(iter(rendezvous("env://", timeout=timedelta(seconds=TIMEOUT))))
         life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun may keep its store from one to the next
         return Team(rank, size, dist.PrefixStore(f"life/{life}", store), timeout)
@@ -104,7 +104,7 @@ class Team:
 
     def order(self, do: str, data: bytes = b"", **said: Any) -> None:
         """Tell the helpers. Raises TeamLost."""
-        with _lost_on_error():
+        with lost_on_error():
             self.store.set(f"order/{self._given}", Order(do, said, data).encode())
             if self._given > 1:  # everybody took part in the one before the last
                 self.store.delete_key(f"order/{self._given - 2}")
@@ -117,7 +117,7 @@ class Team:
         """The next order. After `stop` it is waited for `grace` seconds only: the leader was told to stop too, and ends
         what it is at. Raises TeamLost when none comes, or the store is gone, which torchrun keeps."""
         key, began, stopped = f"order/{self._given}", time.monotonic(), None
-        with _lost_on_error():
+        with lost_on_error():
             while not self.store.check([key]):
                 now = time.monotonic()
                 if stop.is_set():
@@ -134,7 +134,7 @@ class Team:
     def meet(self, where: str) -> None:
         """Go on when all have come to this point of the present order. Raises TeamLost after TIMEOUT."""
         keys = [f"{where}/{self._given}/{rank}" for rank in range(self.size)]
-        with _lost_on_error():
+        with lost_on_error():
             self.store.set(keys[self.rank], b"")
             self.store.wait(keys, timedelta(seconds=TIMEOUT))
 
@@ -145,7 +145,7 @@ class Team:
         if device not in BACKENDS:
             raise NoTeam(f"several processes cannot train on {device}", remedy="start one process, without torchrun")
         self.meet("connect")
-        with _lost_on_error():
+        with lost_on_error():
             dist.init_process_group(
                 BACKENDS[device],
                 store=dist.PrefixStore("group", self.store),
@@ -161,14 +161,14 @@ class Team:
 
     def from_leader(self, values: torch.Tensor) -> None:
         """The leader's tensor, in place, for everybody. Raises TeamLost."""
-        with _lost_on_error():
+        with lost_on_error():
             dist.broadcast(values, src=0)
 
     def total(self, value: float, device: torch.device) -> float:
         """The same sum in every process, in the order of the ranks. Raises TeamLost."""
         mine = torch.tensor([value], dtype=torch.float64, device=device)
         each = [torch.empty_like(mine) for _ in range(self.size)]
-        with _lost_on_error():
+        with lost_on_error():
             dist.all_gather(each, mine)
             return sum(float(one) for one in each)
 
@@ -178,7 +178,7 @@ class Team:
         part = -(-values.numel() // self.size)
         sent = F.pad(values, (0, part * self.size - values.numel()))
         parts = torch.empty_like(sent)
-        with _lost_on_error():
+        with lost_on_error():
             dist.all_to_all_single(parts, sent)
             rows = parts.view(self.size, part)
             for row in rows[1:]:
@@ -191,7 +191,7 @@ class Team:
         Raises TeamLost."""
         sent = F.pad(values, (0, size - values.numel()))
         whole = torch.empty(self.size, size, dtype=sent.dtype, device=sent.device) if self.leads else None
-        with _lost_on_error():
+        with lost_on_error():
             dist.gather(sent, None if whole is None else list(whole), dst=0)
         return None if whole is None else whole.cpu().reshape(-1)
 
@@ -220,10 +220,13 @@ def local_device(device: str) -> str:
 
 
 @contextmanager
-def _lost_on_error() -> Iterator[None]:
-    """torch raises RuntimeError, and kinds of it, for every failure of store and collectives."""
+def lost_on_error() -> Iterator[None]:
+    """TeamLost instead of RuntimeError, which torch raises, in several kinds, for every failure of store and collectives.
+    What lacks memory has lost nobody."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise TeamLost(
             f"the processes of this miner lost each other: {str(error).splitlines()[0]}",

@@ -23,7 +23,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from protocol.training.recipe import Inner
-from template.training.distributed import Order, Team
+from template.training.distributed import Order, Team, lost_on_error
 from template.training.inner import PARTS, State, Trainer, adamw, mean_loss, norm_of, require_finite, use_threads
 
 
@@ -158,11 +158,12 @@ class ShardedTrainer(Trainer):
         """The loss, which is the same everywhere; when it is not finite, nothing else is done."""
         self._write(self._parts["parameters"])
         self._module.zero_grad(set_to_none=True)
-        loss = self._share_of_loss(ids)
-        value = self._total(loss.detach())
-        if not math.isfinite(value):
-            return value
-        (loss * self._team.size).backward()  # FSDP2 divides by the number of processes
+        with lost_on_error():
+            loss = self._share_of_loss(ids)
+            value = self._total(loss.detach())
+            if not math.isfinite(value):
+                return value
+            (loss * self._team.size).backward()  # FSDP2 divides by the number of processes
         slopes = [tensor.grad.to_local().reshape(-1) for tensor in self._tensors.values()]
         gradient = torch.cat(slopes).to(self.precision.update)
         norm = math.sqrt(self._total(norm_of(gradient) ** 2))
@@ -178,7 +179,8 @@ class ShardedTrainer(Trainer):
 
     @torch.no_grad()
     def _all_loss(self, ids: np.ndarray) -> float:
-        return self._total(self._share_of_loss(ids))
+        with lost_on_error():
+            return self._total(self._share_of_loss(ids))
 
     def _all_scatter(self, vector: torch.Tensor | None, into: torch.Tensor) -> None:
         """From the leader's float32 [size] to everybody's own part of each tensor."""

@@ -41,8 +41,8 @@ class Setting:
             raise ValueError("there is at least one peer, one validator and one window")
         if min(validator.stake for validator in self.validators) < 1:
             raise ValueError("every validator has stake")
-        if min(self.emission, self.price, self.collateral) < 0.0:
-            raise ValueError("emission, price and collateral are not negative")
+        if not all(0.0 <= alpha < math.inf for alpha in (self.emission, self.price, self.collateral)):
+            raise ValueError("emission, price and collateral are numbers from 0 on")
         if self.hold is not None and not 0.0 < self.hold < math.inf:
             raise ValueError("the loss is held at a positive number")
 

@@ -17,6 +17,7 @@ from template.chain import (
     ChainUnreachable,
     NoSuchSubnet,
     NotRegistered,
+    Receipt,
     Taken,
     is_local_network,
 )
@@ -161,6 +162,18 @@ async def test_a_commitment_that_is_no_text_is_none(localnet: Localnet, fields: 
         await localnet.set_storage("Commitments", "CommitmentOf", 1, who, value=entry)
         assert await chain.query("CommitmentOf", 1, MINER.ss58, pallet="Commitments"), "nothing was stored"
         assert await chain.commitment(1, MINER.ss58) is None
+
+
+async def test_two_processes_of_one_hotkey_do_not_mind_each_others_nonces(localnet: Localnet) -> None:
+    """A validator of both mechanisms is two processes with one hotkey; here two connections, each with its cache."""
+    async with Chain(localnet.url) as one, Chain(localnet.url) as other:
+        netuid = await Operator(one, ALICE.keypair).create_subnet(MINER.ss58)
+        for number in range(3):
+            await one.commit(netuid, MINER, f"one/{number}")
+            await other.commit(netuid, MINER, f"other/{number}")
+        writes = [chain.commit(netuid, MINER, "at once") for chain in (one, other, one, other)]
+        done = await asyncio.gather(*writes, return_exceptions=True)
+        assert all(isinstance(receipt, Receipt) for receipt in done), done
 
 
 async def test_the_error_inside_a_sudo_call_is_seen(localnet: Localnet) -> None:

@@ -111,6 +111,37 @@ def test_a_loss_that_is_no_number_leaves_state_and_helpers_as_they_were(team: Te
     assert digests == replay(alone("exact"), BASE, batches, recipe("exact"), 0)[1]
 
 
+class Thirds(Trainer):
+    """Three shares of each batch, one after the other."""
+
+    def _slope(self, parameters: torch.Tensor, ids: np.ndarray) -> tuple[float, torch.Tensor]:
+        values, slopes = zip(
+            *(self._shared(parameters, part, len(ids)) for part in np.array_split(ids, 3)), strict=True
+        )
+        return sum(values), sum(slopes)
+
+    def _shared(self, parameters: torch.Tensor, ids: np.ndarray, rows: int) -> tuple[float, torch.Tensor]:
+        value, gradient = self._passes(parameters, ids, len(ids) / rows)
+        return value, gradient.clone()
+
+
+def test_shares_of_any_weight_are_exact() -> None:
+    def three(step: int) -> np.ndarray:
+        return batches(step)[:3]
+
+    thirds = Thirds(build(TINY), recipe("exact").inner, profile="exact", threads=1)
+    assert replay(thirds, BASE, three, recipe(), 0)[1] == replay(alone("exact"), BASE, three, recipe(), 0)[1]
+
+
+def test_bfloat16_is_the_same_to_the_bit_with_two_threads_and_not_a_part_of_the_exact_profile() -> None:
+    two = Trainer(build(TINY), recipe().inner, profile="tolerant", compute="bfloat16", threads=2)
+    found = replay(two, BASE, batches, recipe(), 0)[1]
+    assert found == replay(alone(compute="bfloat16"), BASE, batches, recipe(), 0)[1]
+    assert found[1] != replay(alone(), BASE, batches, recipe(), 0)[1][1]
+    with pytest.raises(ValueError, match="bfloat16 with profile exact"):
+        alone("exact", "bfloat16")
+
+
 def test_states_in_parts_are_kept_apart_and_any_other_can_be_stepped(team: Team) -> None:
     sharded, single = joined(team, True, "exact"), alone("exact")
     first = sharded.start(BASE)

@@ -132,7 +132,15 @@ def test_the_caller_is_told_of_every_window() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"validators": ()}, {"validators": (Validator(0),)}, {"windows": 0}, {"price": -1.0}, {"peers": 0}, {"hold": 0.0}],
+    [
+        {"validators": ()},
+        {"validators": (Validator(0),)},
+        {"windows": 0},
+        {"price": -1.0},
+        {"emission": float("nan")},
+        {"peers": 0},
+        {"hold": 0.0},
+    ],
 )
 def test_what_cannot_be_simulated_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(ValueError):
