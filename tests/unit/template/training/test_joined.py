@@ -111,26 +111,11 @@ def test_a_loss_that_is_no_number_leaves_state_and_helpers_as_they_were(team: Te
     assert digests == replay(alone("exact"), BASE, batches, recipe("exact"), 0)[1]
 
 
-class Thirds(Trainer):
-    """Three shares of each batch, one after the other."""
-
-    def _slope(self, parameters: torch.Tensor, ids: np.ndarray) -> tuple[float, torch.Tensor]:
-        values, slopes = zip(
-            *(self._shared(parameters, part, len(ids)) for part in np.array_split(ids, 3)), strict=True
-        )
-        return sum(values), sum(slopes)
-
-    def _shared(self, parameters: torch.Tensor, ids: np.ndarray, rows: int) -> tuple[float, torch.Tensor]:
-        value, gradient = self._passes(parameters, ids, len(ids) / rows)
-        return value, gradient.clone()
-
-
-def test_shares_of_any_weight_are_exact() -> None:
-    def three(step: int) -> np.ndarray:
-        return batches(step)[:3]
-
-    thirds = Thirds(build(TINY), recipe("exact").inner, profile="exact", threads=1)
-    assert replay(thirds, BASE, three, recipe(), 0)[1] == replay(alone("exact"), BASE, three, recipe(), 0)[1]
+def test_the_exact_profile_has_no_float32_in_a_pass() -> None:
+    trainer = alone("exact")
+    whole = trainer._passes(torch.from_numpy(BASE), batches(0))[1].clone()
+    part = trainer._passes(torch.from_numpy(BASE), batches(0), 0.75)[1]
+    assert torch.allclose(part, 0.75 * whole, rtol=0.0, atol=1e-13 * float(whole.abs().max()))
 
 
 def test_bfloat16_is_the_same_to_the_bit_with_two_threads_and_not_a_part_of_the_exact_profile() -> None:
