@@ -35,7 +35,7 @@ from benchmarks.training_stages.common import SIZES, Figures, Ground, Journal
 from protocol.training.recipe import Tasks
 
 STAGES = ("learning", "codec", "cost", "overhead", "replays", "allocator")
-RECIPES: tuple[Figures, ...] = ({"outer_rate": 0.7}, {"outer_rate": 1.4}, {"kept": 0.8}, {"kept": 1.0})
+RECIPES: tuple[Figures, ...] = ({"outer_rate": 2.0}, {"outer_rate": 4.0}, {"outer_rate": 2.0, "kept": 1.0})
 
 
 def main() -> None:
