@@ -1,5 +1,6 @@
 """The next model, from contributions that were accepted: the same bits for everybody.
 
+    factor = measured_factor(norm, median, count)         how much of one contribution is measured alone
     update = aggregate({hotkey: contribution, ...})       float64 [size]: their mean, each clipped to the median norm
     update = aggregate_noised({...}, privacy, seed)       with privacy: clipped to a fixed norm, and noise
     model = outer_step(model, update, rate)               float32 [size]
@@ -29,6 +30,18 @@ from protocol.training.recipe import Privacy
 def clip_factor(norm: float, median: float) -> float:
     """What a contribution is multiplied with, so that its norm is at most the median."""
     return 1.0 if norm <= median else median / norm
+
+
+def measured_factor(norm: float, median: float, count: int) -> float:
+    """What one of `count` contributions is multiplied with to see whether it helps.
+
+    The mean of `count` independent contributions of one norm is shorter than each of them, by the root of their number,
+    so the step to it goes less far than that to one alone, and overshoots less. At full length honest contributions
+    stop to help alone long before they stop to help together (4 miners, 0.2 million parameters, windows 20 to 36: 4 of
+    24 helped, and the step to the mean of all lowered the loss every time). At this length 23 of the 24 helped; noise of
+    the same norm did not in any of 24 at either.
+    """
+    return clip_factor(norm, median) / math.sqrt(count)
 
 
 def aggregate(contributions: Mapping[str, Contribution]) -> npt.NDArray[np.float64]:

@@ -47,7 +47,7 @@ class RatingRules:
     effort_alpha: float = 0.1  # and in effort: chance alone moves it by 0.23 (one standard deviation)
     par: float = 0.5  # of the window's median gain: from there on contributions are worth the same
     table: int = 8  # hotkeys that are compared with each other
-    paid: int = 32  # hotkeys that are paid at most
+    paid: int = 256  # hotkeys that are paid at most; a subnet has no more, and equal work has no best
     sharpness: float = 1.0  # weight ~ value ** sharpness
     cooldown_windows: int = 8  # after the first reject; doubles with every further one ...
     cooldown_limit: int = 1024  # ... up to this

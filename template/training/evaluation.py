@@ -3,8 +3,8 @@
     scores = loss_scores(trainer, base, contributions, batches_of, recipe)       {hotkey: LossScore}
     verdict = audit(trainer, base, batches, due, statement, contribution, opened)
 
-Both are blocking and use the trainer's one module; run them in a thread. A contribution is measured as it would enter
-the model, clipped to the median norm of those measured.
+Both are blocking and use the trainer's one module; run them in a thread. A contribution is measured
+alone, clipped to the median norm of those measured and at the length that their mean has (aggregation.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from protocol.training.aggregation import clip_factor, outer_step
+from protocol.training.aggregation import measured_factor, outer_step
 from protocol.training.judging import Due, Opened, Verdict, judge_replay
 from protocol.training.payload import Contribution, Floats
 from protocol.training.ratings import LossScore
@@ -56,7 +56,8 @@ def loss_scores(
     for hotkey, contribution in contributions.items():
         batches = batches_of(hotkey)
         both = [*batches.assigned, *batches.unassigned]
-        update = clip_factor(contribution.norm, median) * contribution.dense().astype(np.float64)
+        factor = measured_factor(contribution.norm, median, len(contributions))
+        update = factor * contribution.dense().astype(np.float64)
         try:
             after = torch.from_numpy(outer_step(base, update, recipe.outer_rate))
         except ValueError:  # it leaves the range of float32: nothing that could help

@@ -1,8 +1,8 @@
 """What real trainings for the loss model are of, and what they record; see loss_runs.py and loss_fit.py.
 
-    CAST                                     what each worker is
-    Plan(windows=80)                         how much is run, on what
-    WindowRecord, ScoreRecord, StepRecord    what comes of it
+CAST                                     what each worker is
+Plan(windows=80)                         how much is run, on what
+WindowRecord, ScoreRecord, StepRecord    what comes of it
 """
 
 from __future__ import annotations

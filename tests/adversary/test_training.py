@@ -201,6 +201,10 @@ def both(name: str) -> dict[str, Attack]:
     return dict.fromkeys(ATTACKERS, ATTACKS[name])
 
 
+def ends_of(attack: Attack) -> set[Reason | End]:
+    return {attack.end, Reason.REPLAY} if attack.lucky else {attack.end}
+
+
 def test_honest_work_is_accepted_and_the_model_learns(
     kitchen: Kitchen, honest: dict[str, Work], honest_gain: float
 ) -> None:
@@ -218,11 +222,13 @@ def test_an_attack_meets_its_end_and_no_honest_miner_with_it(
     attack = ATTACKS[name]
     judged = judge(kitchen, {**honest, **kitchen.attacks(both(name))})
     ends = {hotkey: judged.end(hotkey) for hotkey in (*HONEST, *ATTACKERS)}
-    assert ends == {**dict.fromkeys(HONEST, Reason.OK), **dict.fromkeys(ATTACKERS, attack.end)}
+    assert all(ends.pop(hotkey) is Reason.OK for hotkey in HONEST)
+    assert set(ends.values()) <= ends_of(attack) and (attack.lucky or len(set(ends.values())) == 1)
     assert set(judged.accepted(everybody=True)) == set(HONEST)
 
     passed, alike = judged.accepted(everybody=False), attack.alike or attack.together
-    assert set(passed) == {*HONEST, *(ATTACKERS if attack.passes else ())}
+    assert {*HONEST, *(ATTACKERS if attack.passes else ())} <= set(passed)
+    assert attack.passes or attack.lucky or set(passed) == set(HONEST)
     assert gain(kitchen, passed) > MUCH * honest_gain
     assert (set(ATTACKERS) <= set(judged.forms.alike)) == alike
 
@@ -244,10 +250,11 @@ def test_all_attacks_at_once_leave_the_model_what_honest_miners_made(
 ) -> None:
     judged = judge(kitchen, {**honest, **kitchen.attacks(ATTACKS)})
     for name, attack in ATTACKS.items():
-        assert judged.end(name) in ({attack.end, Reason.REPLAY} if attack.together else {attack.end}), name
+        assert judged.end(name) in ends_of(attack) | ({Reason.REPLAY} if attack.together else set()), name
     audited, unlucky = judged.accepted(everybody=True), judged.accepted(everybody=False)
     assert set(audited) == set(HONEST) and gain(kitchen, audited) == honest_gain
-    assert set(unlucky) == {*HONEST, *(name for name, attack in ATTACKS.items() if attack.passes)}
+    lucky = {name for name, attack in ATTACKS.items() if attack.lucky}
+    assert set(unlucky) - lucky == {*HONEST, *(name for name, attack in ATTACKS.items() if attack.passes)}
     assert gain(kitchen, unlucky) > MUCH * honest_gain
 
 

@@ -65,6 +65,7 @@ class Attack:
     alike: bool = False
     together: bool = False
     passes: bool = False
+    lucky: bool = False
 
     def armed(self, others: Sequence[str] = ()) -> Make:
         """What one miner does at its benches, window after window: `TrainMiner(make=..., others=others)`. Those who
@@ -117,7 +118,7 @@ def _other_profile(scheme: Scheme) -> str:
 _LIBRARY = (
     # no work
     _form("zero update", "sends an update of nothing", making.nothing, Reason.EMPTY),
-    _useless("noise", "sends normal numbers, as large as work", making.noise),
+    replace(_useless("noise", "sends normal numbers, as large as work", making.noise), lucky=True),
     _absent("never revealed", "commits to honest work and never shows it", Reveals.NEVER),
     _absent("late", "shows honest work when voting is over", Reveals.LATE),
     _absent("other than committed", "shows another payload under the name of the one it committed to", Reveals.OTHER),

@@ -63,7 +63,7 @@ def test_work_lowers_the_loss_of_its_own_data_most(trainer: Trainer, worked: Tra
     }
     scores = loss_scores(trainer, BASE, given, batches, RECIPE)
     assert scores["honest"].assigned > 0.02 and scores["honest"].assigned > scores["honest"].unassigned + 0.01
-    assert scores["opposite"].unassigned < 0 and not scores["opposite"].helps
+    assert scores["opposite"].assigned < 0 and not scores["opposite"].helps
     assert scores["noise"].assigned < 0.3 * scores["honest"].assigned
     assert not scores["endless"].helps
     assert loss_scores(trainer, BASE, {}, batches, RECIPE) == {}
