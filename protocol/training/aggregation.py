@@ -37,9 +37,9 @@ def measured_factor(norm: float, median: float, count: int) -> float:
 
     The mean of `count` independent contributions of one norm is shorter than each of them, by the root of their number,
     so the step to it goes less far than that to one alone, and overshoots less. At full length honest contributions
-    stop to help alone long before they stop to help together (4 miners, 0.2 million parameters, windows 20 to 36: 4 of
-    24 helped, and the step to the mean of all lowered the loss every time). At this length 23 of the 24 helped; noise of
-    the same norm did not in any of 24 at either.
+    stop to help alone long before they stop to help together (4 miners, 0.2 million parameters, windows 20 to 35: 4
+    of 24 helped, and the step to the mean of all lowered the loss every time). At this length 23 of the 24 helped;
+    noise of the same norm did at neither.
     """
     return clip_factor(norm, median) / math.sqrt(count)
 

@@ -4,8 +4,9 @@
     alike({hotkey: contribution}, chunks, alike_from)     {hotkey: those that keep what it keeps}
 
 Which entries are the largest depends on the data. Honest miners of one window share 4.5 % of them, 5.1 % at most (8
-miners of a 0.92 M parameter model; 1.6 % by chance). Smaller models and poorer data leave less to choose from, so the
-recipe says from where on it is too much. Perturbed values do not hide a copy: the places are what is compared, and a
+miners of a 0.92 M parameter model; 1.6 % by chance). Young models, smaller ones and poorer data leave less to choose
+from (six miners of the shipped corpus: 25 % at most in window 0, 15 % in window 2), so the recipe says from where on it
+is too much. Perturbed values do not hide a copy: the places are what is compared, and a
 contribution with other places is another contribution.
 
 An overlap alone is no verdict. Everybody's data and start are public, so whoever has the time can train on somebody

@@ -148,7 +148,7 @@ class Recipe(Message):
     scored: Scored = Scored()
     inner: Inner = Inner()
     outer_rate: Positive = 1.0  # of the update, in the step that everybody takes
-    alike_from: Share = 0.15  # share of common entries from which contributions are replayed; see `copies`
+    alike_from: Share = 0.35  # share of common entries from which contributions are replayed; see `copies`
     replay_limit: Positive = LIMIT  # largest relative distance of a replayed change, profile "tolerant"; see `buffers`
     kept: Share = 0.95  # of the error buffer, from one window to the next
     profile: Profile = "tolerant"

@@ -221,8 +221,8 @@ def local_device(device: str) -> str:
 
 @contextmanager
 def lost_on_error() -> Iterator[None]:
-    """TeamLost instead of RuntimeError, which torch raises, in several kinds, when store and collectives fail. Who lacks
-    memory has lost nobody."""
+    """TeamLost instead of RuntimeError, which torch raises, in several kinds, when store or collectives fail. A process
+    that lacks memory has lost nobody."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -134,6 +134,7 @@ def test_torchrun_gives_the_trace_of_one_process_starts_again_and_leaves_nobody(
         process.communicate(timeout=60)
         assert len(seen) == 4 and not psutil.wait_procs(seen, timeout=60)[1]
     finally:
-        for child in psutil.wait_procs(seen, timeout=0)[1]:
-            child.kill()
+        left = psutil.Process(process.pid).children() if process.poll() is None else []
         process.kill()
+        for child in psutil.wait_procs([*seen, *left], timeout=0)[1]:
+            child.kill()
