@@ -86,6 +86,7 @@ class Ground:
     trainer: Trainer
     dataset: Dataset
     address: str  # of the dataset's manifest
+    cache: tempfile.TemporaryDirectory[str]  # of the shards; it goes when this does
 
     @staticmethod
     def prepare(folder: Path, size: str, device: str, threads: int) -> Ground:
@@ -97,10 +98,9 @@ class Ground:
         trainer = Trainer(module, Inner(), profile="tolerant", device=device, threads=threads)
         cache = tempfile.TemporaryDirectory(prefix="touchstone-bench-")
         dataset = Dataset(manifest, own_store(folder), Path(cache.name))
-        dataset.kept_alive = cache  # type: ignore[attr-defined]  # until the dataset is gone
         asyncio.run(_fetch(dataset))
         address = Manifest.of(encode_manifest(manifest)).cid
-        return Ground(architecture, Layout.of(module), trainer, dataset, address)
+        return Ground(architecture, Layout.of(module), trainer, dataset, address, cache)
 
     def recipe(self, **given: Any) -> Recipe:
         """The default recipe for this model and data, but for what is given. The model to start from is that of

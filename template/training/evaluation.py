@@ -4,12 +4,11 @@
     verdict = audit(trainer, base, batches, due, statement, contribution, opened)
 
 Both are blocking and use the trainer's one module; run them in a thread. A contribution is measured
-alone, clipped to the median norm of those measured and at the length that their mean has (aggregation.py).
+alone, at the share of its length that the mean of all has (aggregation.py).
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,13 +49,12 @@ def loss_scores(
     """By how much each contribution alone lowers the mean loss of its batches, in nats a token."""
     if not contributions:
         return {}
-    median = statistics.median(contribution.norm for contribution in contributions.values())
+    factor = measured_factor(len(contributions))
     start = torch.from_numpy(base)
     scores = {}
     for hotkey, contribution in contributions.items():
         batches = batches_of(hotkey)
         both = [*batches.assigned, *batches.unassigned]
-        factor = measured_factor(contribution.norm, median, len(contributions))
         update = factor * contribution.dense().astype(np.float64)
         try:
             after = torch.from_numpy(outer_step(base, update, recipe.outer_rate))

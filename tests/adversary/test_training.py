@@ -57,7 +57,6 @@ HONEST = ("alice", "bob", "carol", "dave", "erin")
 ATTACKERS = ("mallory", "trudy")
 VICTIMS = ("alice", "bob")
 COMMON = 1  # the language that everybody's data have in common
-CLIPPED = ("x100", "out of all bounds")
 MUCH = 0.8  # of what honest miners alone gain is left when no attacker is drawn
 
 
@@ -233,16 +232,22 @@ def test_an_attack_meets_its_end_and_no_honest_miner_with_it(
     assert (set(ATTACKERS) <= set(judged.forms.alike)) == alike
 
 
-@pytest.mark.parametrize("name", CLIPPED)
 def test_what_is_too_large_does_no_more_than_plain_work_even_unaudited(
-    name: str, kitchen: Kitchen, honest: dict[str, Work], honest_gain: float
+    kitchen: Kitchen, honest: dict[str, Work], honest_gain: float
 ) -> None:
-    judged = judge(kitchen, {**honest, **kitchen.attacks(both(name))})
-    passed = judged.accepted(everybody=False)
+    passed = judge(kitchen, {**honest, **kitchen.attacks(both("x2"))}).accepted(everybody=False)
     assert set(ATTACKERS) <= set(passed)
     assert np.linalg.norm(aggregate(passed)) < max(kitchen.honest(miner).norm for miner in HONEST)
     plainly = {**passed, **{hotkey: kitchen.honest(hotkey) for hotkey in ATTACKERS}}
     assert gain(kitchen, passed) == pytest.approx(gain(kitchen, plainly), abs=0.05 * honest_gain)
+
+
+@pytest.mark.parametrize("name", ["x100", "out of all bounds"])
+def test_what_is_far_too_large_passes_in_no_company(name: str, kitchen: Kitchen, honest: dict[str, Work]) -> None:
+    """Where cheats are half of those who show something, the median norm is theirs."""
+    few = {hotkey: honest[hotkey] for hotkey in HONEST[: len(ATTACKERS)]}
+    judged = judge(kitchen, {**few, **kitchen.attacks(both(name))})
+    assert set(judged.accepted(everybody=False)) == set(few)
 
 
 def test_all_attacks_at_once_leave_the_model_what_honest_miners_made(
@@ -253,8 +258,8 @@ def test_all_attacks_at_once_leave_the_model_what_honest_miners_made(
         assert judged.end(name) in ends_of(attack) | ({Reason.REPLAY} if attack.together else set()), name
     audited, unlucky = judged.accepted(everybody=True), judged.accepted(everybody=False)
     assert set(audited) == set(HONEST) and gain(kitchen, audited) == honest_gain
-    lucky = {name for name, attack in ATTACKS.items() if attack.lucky}
-    assert set(unlucky) - lucky == {*HONEST, *(name for name, attack in ATTACKS.items() if attack.passes)}
+    alone = {name for name, attack in ATTACKS.items() if attack.lucky or attack.together}  # may or may not pass
+    assert set(unlucky) - alone == {*HONEST, *(name for name, attack in ATTACKS.items() if attack.passes)}
     assert gain(kitchen, unlucky) > MUCH * honest_gain
 
 

@@ -125,8 +125,9 @@ _LIBRARY = (
     # work that is turned or made larger
     _useless("sign flipped", "sends minus what it trained", making.flipped),
     _useless("sign flipped x3", "three times that", partial(making.flipped, factor=3.0)),
-    _work("x100", "a hundred times what it trained", partial(making.enlarged, factor=100.0)),
-    _work("out of all bounds", "1e30 times what it trained", partial(making.enlarged, factor=1e30)),
+    _work("x2", "twice what it trained", partial(making.enlarged, factor=2.0)),
+    _useless("x100", "a hundred times what it trained", partial(making.enlarged, factor=100.0)),
+    _useless("out of all bounds", "1e30 times what it trained", partial(making.enlarged, factor=1e30)),
     # other work than what was asked for
     _form("stale model", "trains from an older model", partial(making.stale, denied=False), Reason.STALE),
     _work("stale model, denied", "the same, and says it was the newest", partial(making.stale, denied=True)),
