@@ -16,7 +16,7 @@ import itertools
 import math
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from protocol.dataset import DatasetManifest, dataset_id
 from protocol.generation import canonical_json
 from protocol.synapse import Message
+from protocol.training.aggregation import measured_factor
 from protocol.training.simulation.loss import LEAST, LossModel, Power
 from template.errors import TemplateError
 from template.training.loss_records import CAST, Plan, WindowRecord
@@ -149,9 +150,11 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Scores:
-    """Contributions alone, [n] each. `share` is 0 for noise; `copy` says which are copies."""
+    """Contributions alone, [n] each. `share` is 0 for noise; `copy` says which are copies; `length`: share of a step at
+    which they were measured."""
 
     loss: Floats
+    length: Floats
     share: Floats
     copy: npt.NDArray[np.bool_]
     assigned: Floats
@@ -160,24 +163,24 @@ class _Scores:
     @staticmethod
     def of(records: Iterable[WindowRecord]) -> _Scores:
         rows = [
-            (r.loss, s.share, s.kind == "copy", s.assigned, s.unassigned)
+            (r.loss, measured_factor(len(r.scores)), s.share, s.kind == "copy", s.assigned, s.unassigned)
             for r in records
             for s in r.scores
             if math.isfinite(s.assigned) and math.isfinite(s.unassigned)
         ]
-        loss, share, copy, assigned, unassigned = np.array(rows, dtype=np.float64).T
-        return _Scores(loss, share, copy > 0.0, assigned, unassigned)
+        loss, length, share, copy, assigned, unassigned = np.array(rows, dtype=np.float64).T
+        return _Scores(loss, length, share, copy > 0.0, assigned, unassigned)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> _Scores:
-        return _Scores(
-            self.loss[chosen], self.share[chosen], self.copy[chosen], self.assigned[chosen], self.unassigned[chosen]
-        )
+        return _Scores(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def alone(self, model: LossModel) -> Floats:
         """As LossModel.alone says, each at its own loss."""
         common, scatter = model.parts(self.share)
-        found: Floats = _pull(model, self.loss) * (common - model.bend * common**2)
-        found -= _at(model.scatter, self.loss / model.start) * scatter
+        pull, spoilt = _pull(model, self.loss), _at(model.scatter, self.loss / model.start)
+        found: Floats = self.length * pull * common - self.length**2 * (
+            model.bend * pull * common**2 + spoilt * scatter
+        )
         return found
 
 
@@ -217,7 +220,7 @@ def _with_own(model: LossModel, scores: _Scores) -> LossModel:
     gain, fallen = work.assigned - work.unassigned, work.loss / model.start
     found = []
     for exponent, partial in itertools.product(SCATTERS, SHARE_EXPONENTS[::2]):
-        shape = fallen**exponent * work.share**partial
+        shape = work.length * fallen**exponent * work.share**partial
         scale = max(0.0, float((gain * shape).sum() / np.square(shape).sum()))
         found.append((float(np.square(gain - scale * shape).sum()), scale, float(exponent), float(partial)))
     _, scale, exponent, partial = min(found)
@@ -231,8 +234,9 @@ def _with_spread(model: LossModel, scores: _Scores) -> LossModel:
     _, window, counts = np.unique(work.loss, return_inverse=True, return_counts=True)
     apart = []
     for gain in (work.assigned, work.unassigned):
-        mean = np.bincount(window, gain) / counts
-        apart.append(gain - mean[window])
+        whole = gain / work.length
+        mean = np.bincount(window, whole) / counts
+        apart.append(whole - mean[window])
     freedom = len(work.loss) - len(counts)
     own = max(0.0, float((apart[0] * apart[1]).sum()) / freedom)
     assigned, unassigned = (math.sqrt(max(0.0, float(np.square(row).sum()) / freedom - own)) for row in apart)
@@ -241,7 +245,7 @@ def _with_spread(model: LossModel, scores: _Scores) -> LossModel:
 
 
 def _own(model: LossModel, work: _Scores) -> Floats:
-    found: Floats = _at(model.own, work.loss / model.start) * work.share**model.partial_own
+    found: Floats = work.length * _at(model.own, work.loss / model.start) * work.share**model.partial_own
     return found
 
 

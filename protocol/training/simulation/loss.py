@@ -14,7 +14,8 @@ its slope, its curvature along what is common, and the curvature across what is 
 s ** partial of a whole one, and the scatter's energy is s ** partial_scatter. Noise has nothing in common with anything
 and `noise` times the scatter. On the data that it was trained on a contribution does better by own(y) * s **
 partial_own. Scores differ from these means by normal numbers: `spread` is a contribution's own, the same on both kinds
-of data, the other two are those of the batches.
+of data, the other two are those of the batches. All these are of a whole step; contributions are measured at a share of
+it (aggregation.measured_factor), which multiplies slopes and differences, and curvatures by its square.
 
 That is all there is of a model in the simulation. Its numbers are fitted (template/training/loss_fit.py), on losses
 between those of the first and the last window that was run. A simulation that goes below them extrapolates, and no
@@ -31,6 +32,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from protocol.synapse import Message
+from protocol.training.aggregation import measured_factor
 
 Floats = npt.NDArray[np.float64]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -65,11 +67,11 @@ class LossModel(Message):
     spread_assigned: NotNegative
     spread_unassigned: NotNegative
 
-    def alone(self, loss: float, shares: Floats) -> Floats:
-        """Mean effect of each contribution alone; a share of 0 is noise. `shares`: [n]."""
+    def alone(self, loss: float, shares: Floats, length: float = 1.0) -> Floats:
+        """Mean effect of each contribution alone; a share of 0 is noise. `shares`: [n]; `length`: share of the step."""
         pull, spoilt = self._at(loss)
         common, scatter = self.parts(shares)
-        effect: Floats = pull * (common - self.bend * common**2) - spoilt * scatter
+        effect: Floats = length * pull * common - length**2 * (pull * self.bend * common**2 + spoilt * scatter)
         return effect
 
     def drop(self, loss: float, shares: Floats) -> float:
@@ -87,12 +89,14 @@ class LossModel(Message):
         """(assigned, unassigned), [n] each. `shares`: of the steps that each peer did for itself, [n]; `source`: whose
         contribution it shows, [n], its own number when its own. A copy is as good as what it is of, and no better on
         the data of whoever shows it."""
-        alone = self.alone(loss, shares) + self.spread * rng.standard_normal(len(shares))
-        own = self.own.at(loss / self.start) * shares**self.partial_own * (shares > 0.0)
-        own = np.where(source == np.arange(len(shares)), own, 0.0)
+        count = len(shares)
+        length = measured_factor(count) if count else 1.0
+        alone = self.alone(loss, shares, length) + length * self.spread * rng.standard_normal(count)
+        own = length * self.own.at(loss / self.start) * shares**self.partial_own * (shares > 0.0)
+        own = np.where(source == np.arange(count), own, 0.0)
         effect = alone[source]
-        assigned: Floats = effect + own + self.spread_assigned * rng.standard_normal(len(shares))
-        unassigned: Floats = effect + self.spread_unassigned * rng.standard_normal(len(shares))
+        assigned: Floats = effect + own + length * self.spread_assigned * rng.standard_normal(count)
+        unassigned: Floats = effect + length * self.spread_unassigned * rng.standard_normal(count)
         return assigned, unassigned
 
     def parts(self, shares: Floats) -> tuple[Floats, Floats]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protocol.training.aggregation import measured_factor
 from protocol.training.simulation.loss import LossModel
 from template.training.loss_fit import Conditions, LossFit, LossFitUnusable, fit_model, read, shipped, write
 from template.training.loss_records import CAST, Plan, ScoreRecord, StepRecord, WindowRecord
@@ -20,11 +21,13 @@ def drawn(model: LossModel, windows: int, rng: np.random.Generator) -> list[Wind
     """What a training would record of which the model is true."""
     loss, records = model.start, []
     for window in range(windows):
-        scores = []
-        for kind, share in CAST:
-            own = np.array([0 if kind != "copy" else 1, 1])
-            assigned, unassigned = model.scores(loss, np.array([share, 1.0]), own, rng)
-            scores.append(ScoreRecord(kind=kind, share=share, assigned=assigned[0], unassigned=unassigned[0]))
+        whole = next(place for place, one in enumerate(CAST) if one == ("work", 1.0))
+        source = np.array([whole if kind == "copy" else place for place, (kind, _) in enumerate(CAST)])
+        gains = model.scores(loss, np.array([share for _, share in CAST]), source, rng)
+        scores = [
+            ScoreRecord(kind=kind, share=share, assigned=assigned, unassigned=unassigned)
+            for (kind, share), assigned, unassigned in zip(CAST, *gains, strict=True)
+        ]
         pull, scatter = model.pull.at(loss - model.floor), model.scatter.at(loss / model.start)
         steps = []
         for count, length in ((6, 1.0), (6, 0.5), (1, 1.0), (2, 1.0), (4, 1.0)):
@@ -54,7 +57,8 @@ def test_a_fit_finds_what_records_were_drawn_from() -> None:
     for name in ("spread", "spread_assigned", "spread_unassigned"):
         assert getattr(fit.model, name) == pytest.approx(getattr(LOSSES, name), rel=0.2)
     assert fit.residuals["steps"].explained > 0.999 and fit.residuals["steps"].count == 5 * 77
-    assert fit.residuals["copy, own"].left == pytest.approx(np.hypot(0.016, 0.013), rel=0.2)
+    measured = measured_factor(len(CAST)) * np.hypot(LOSSES.spread_assigned, LOSSES.spread_unassigned)
+    assert fit.residuals["copy, own"].left == pytest.approx(measured, rel=0.2)
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:

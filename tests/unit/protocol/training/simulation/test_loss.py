@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from protocol.training.aggregation import measured_factor
 from protocol.training.simulation.loss import LossModel, Power
 from tests.support.losses import LOSSES
 
@@ -38,12 +39,16 @@ def test_work_shows_on_its_own_data_and_a_copy_does_not() -> None:
     shares, source = np.ones(count), np.arange(count)
     source[count // 2 :] = source[: count // 2]  # the second half shows what the first has made
     shares[count // 2 :] = 0.0
-    assigned, unassigned = LOSSES.scores(START, shares, source, RNG)
+    length = measured_factor(count)
+    assigned, unassigned = (found / length for found in LOSSES.scores(START, shares, source, RNG))
     more = assigned - unassigned
     assert more[: count // 2].mean() == pytest.approx(LOSSES.own.at(1.0), abs=2e-3)
     assert more[count // 2 :].mean() == pytest.approx(0.0, abs=2e-3)
     assert np.corrcoef(unassigned[: count // 2], unassigned[count // 2 :])[0, 1] > 0.2, "it is the same contribution"
-    assert unassigned[count // 2 :].mean() == pytest.approx(float(LOSSES.alone(START, np.ones(1))[0]), abs=2e-3)
+    alone = float(LOSSES.alone(START, np.ones(1), length)[0]) / length
+    assert unassigned[count // 2 :].mean() == pytest.approx(alone, abs=2e-3)
+        float(LOSSES.alone(START, np.ones(1), length)[0]) / length, abs=2e-3
+    )
 
 
 def test_numbers_that_are_none_are_refused() -> None:
