@@ -47,8 +47,6 @@ def test_work_shows_on_its_own_data_and_a_copy_does_not() -> None:
     assert np.corrcoef(unassigned[: count // 2], unassigned[count // 2 :])[0, 1] > 0.2, "it is the same contribution"
     alone = float(LOSSES.alone(START, np.ones(1), length)[0]) / length
     assert unassigned[count // 2 :].mean() == pytest.approx(alone, abs=2e-3)
-        float(LOSSES.alone(START, np.ones(1), length)[0]) / length, abs=2e-3
-    )
 
 
 def test_numbers_that_are_none_are_refused() -> None:
