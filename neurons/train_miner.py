@@ -25,7 +25,7 @@ from neurons.axon import Publisher
 from neurons.joining import join
 from neurons.runtime import run, together
 from neurons.train_traces import Traces, works_of
-from neurons.training import Training, by_the_clock, join_training
+from neurons.training import Training, by_the_clock, help_training, helps, join_training
 from protocol.artifacts import Manifest
 from protocol.errors import Refusal, RefusalCode
 from protocol.metagraph import TRAINING, Metagraph
@@ -53,7 +53,9 @@ class WindowOver(Exception):
 
 
 def start(settings: TrainMinerSettings) -> int:
-    """Run until SIGTERM or SIGINT; the exit status."""
+    """Run until SIGTERM or SIGINT; the exit status. Under torchrun all processes but the first only help to train."""
+    if helps():
+        return help_training(settings)
     return run(lambda stop: mine(settings, stop), level=settings.log_level)
 
 

@@ -87,13 +87,17 @@ class Training:
 async def by_the_clock(
     training: Training, poll: float, stop: asyncio.Event, step: Callable[[Tick], Awaitable[None]]
 ) -> None:
-    """Take `step` every `poll` seconds, until `stop`. What the chain, peers or the disk did not give is tried again.
-    Raises TeamLost: processes that lost each other are started again, with what is on disk."""
+    """Say where this neuron's artifacts are, then take `step` every `poll` seconds, until `stop`. What the chain, peers
+    or the disk did not give is tried again. Raises TeamLost: processes that lost each other are started again, with
+    what is on disk."""
     from template.training.distributed import TeamLost
 
-    told = False
+    told = said = False
     while not stop.is_set():
         try:
+            if not said:  # others follow the model from there, so a bucket that has moved is told at once
+                await until(stop, training.say())
+                said = True
             now = await until(stop, training.follower.view.now())
             if now is not None:
                 await step(now)
@@ -145,8 +149,10 @@ def trainer_for(settings: TrainSettings, recipe: Recipe, stack: AsyncExitStack) 
     from template.training.joined import lead
 
     if not _launched():
-        options = {"profile": recipe.profile, "device": settings.device, "threads": models.thread_count(settings)}
-        return Trainer(build(recipe.architecture), recipe.inner, **options)
+        threads = models.thread_count(settings)
+        return Trainer(
+            build(recipe.architecture), recipe.inner, device=settings.device, threads=threads, **recipe.precision
+        )
     team = Team.of_torchrun()
     stack.callback(team.close)
     log.info("training in %d processes", team.size)

@@ -95,7 +95,7 @@ async def read_case(place: Place, window: int, miner: str, statement: bytes | No
     and MalformedMessage."""
     recipe, machine = place.recipe, place.machine
     module = await asyncio.to_thread(build, recipe.architecture)
-    trainer = Trainer(module, recipe.inner, profile=recipe.profile, device=machine.device, threads=machine.threads)
+    trainer = Trainer(module, recipe.inner, device=machine.device, threads=machine.threads, **recipe.precision)
     records = await _records(place, window)
     shared = await _base(place, trainer.layout, window, records)
     location = await location_of(place, miner)

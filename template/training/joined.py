@@ -30,12 +30,10 @@ from template.training.sharded import ShardedTrainer
 log = logging.getLogger(__name__)
 
 
-def lead(
-    team: Team, recipe: Recipe, *, device: str, threads: int | None, sharded: bool, compute: str = "float32"
-) -> Trainer:
+def lead(team: Team, recipe: Recipe, *, device: str, threads: int | None, sharded: bool) -> Trainer:
     """Waits until every helper has the model. Raises TeamLost and NoTeam."""
-    team.order("begin", recipe.encode(), sharded=sharded, compute=compute)
-    return _all_begin(team, recipe, device, threads, sharded, compute)
+    team.order("begin", recipe.encode(), sharded=sharded)
+    return _all_begin(team, recipe, device, threads, sharded)
 
 
 def help_out(team: Team, device: str, threads: int | None, stop: threading.Event) -> None:
@@ -51,12 +49,12 @@ def help_out(team: Team, device: str, threads: int | None, stop: threading.Event
 
 
 def _all_begin(
-    team: Team, recipe: Recipe, device: str, threads: int | None, sharded: bool, compute: str
+    team: Team, recipe: Recipe, device: str, threads: int | None, sharded: bool
 ) -> JoinedTrainer | ShardedTrainer:
     team.connect(torch.device(device).type)
     kind = ShardedTrainer if sharded else JoinedTrainer
-    options = {"profile": recipe.profile, "compute": compute, "device": device, "threads": threads}
-    trainer = kind(build(recipe.architecture), recipe.inner, team=team, **options)
+    module = build(recipe.architecture)
+    trainer = kind(module, recipe.inner, team=team, device=device, threads=threads, **recipe.precision)
     team.meet("built")
     return trainer
 

@@ -66,7 +66,7 @@ async def open_dataset(folder: Path, cache: Path) -> Dataset:
 def run(dataset: Dataset, plan: Plan, seed: int) -> Iterator[WindowRecord]:
     """A training, window by window. Every shard of `dataset` was fetched."""
     recipe, model = recipe_of(dataset, plan, seed)
-    trainer = Trainer(build(recipe.architecture), recipe.inner, profile=recipe.profile, threads=1)
+    trainer = Trainer(build(recipe.architecture), recipe.inner, threads=1, **recipe.precision)
     buffers = {_name(place): np.zeros_like(model) for place in range(len(CAST))}
     rng = np.random.default_rng(seed)
     for window in range(plan.windows):

@@ -117,9 +117,7 @@ class Recomputation:
     ) -> Verdict:
         """Blocking."""
         inner, machine = self.recipe.inner, self.machine
-        trainer = Trainer(
-            self._module, inner, profile=self.recipe.profile, device=machine.device, threads=machine.threads
-        )
+        trainer = Trainer(self._module, inner, device=machine.device, threads=machine.threads, **self.recipe.precision)
 
         def batches(step: int) -> npt.NDArray[np.int64]:
             return dataset.batch(work.batch(step), self.recipe.tasks.length)

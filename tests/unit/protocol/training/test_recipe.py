@@ -59,6 +59,16 @@ def test_privacy_is_in_the_bytes_only_when_it_is_asked_for() -> None:
         Recipe.parse(plain.replace(b'"profile"', b'"privacy":null,"profile"'))
 
 
+def test_bfloat16_is_an_option_with_a_limit_of_its_own() -> None:
+    fields = RECIPE.model_dump()
+    half = Recipe(**{**fields, "compute": "bfloat16", "replay_limit": 0.04})
+    assert half.precision == {"profile": "tolerant", "compute": "bfloat16"} and Recipe.parse(half.encode()) == half
+    assert RECIPE.precision["compute"] == "float32" and b"compute" not in RECIPE.encode()
+    for wrong in ({"replay_limit": 1e-3}, {"profile": "exact", "replay_limit": 0.04}):
+        with pytest.raises(ValidationError, match="bfloat16"):
+            Recipe(**{**fields, "compute": "bfloat16", **wrong})
+
+
 @pytest.mark.parametrize(
     "wrong", [{"clip": 0.0}, {"noise": 0.0}, {"noise": 1e-3}, {"noise": float("inf")}, {"delta": 0.0}, {"delta": 1.0}]
 )

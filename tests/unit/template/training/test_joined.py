@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from protocol.training.buffers import distance
+from protocol.training.recipe import Recipe
 from template.training.checkpoint import build
 from template.training.distributed import Team
 from template.training.inner import Trainer
@@ -40,7 +41,10 @@ def alone(profile: str = "tolerant", compute: str = "float32") -> Trainer:
 
 
 def joined(team: Team, sharded: bool, profile: str = "tolerant", compute: str = "float32") -> Trainer:
-    return lead(team, recipe(profile), device="cpu", threads=1, sharded=sharded, compute=compute)
+    chosen = recipe(profile)
+    if compute == "bfloat16":
+        chosen = Recipe(**{**chosen.model_dump(), "compute": compute, "replay_limit": 0.05})
+    return lead(team, chosen, device="cpu", threads=1, sharded=sharded)
 
 
 @WAYS
