@@ -172,7 +172,7 @@ def doctor(
     hotkey: HotkeyName = "default",
     wallet_path: WalletPath = WALLETS,
     port: Annotated[int, typer.Option(help="Axon port to check.")] = 8091,
-    role: Annotated[str, typer.Option(help="miner or validator.")] = "miner",
+    role: Annotated[str, typer.Option(help="miner, validator, train-miner or train-validator.")] = "miner",
     as_json: Json = False,
 ) -> None:
     """Check machine, wallet, port, clock, chain and model, and say what to do."""

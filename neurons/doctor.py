@@ -28,6 +28,7 @@ from template.keys import Hotkey, coldkey_warning
 
 GIB = 2**30
 FILE = "min_compute.yml"
+ROLES = ("miner", "validator", "train-miner", "train-validator")
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,17 @@ async def doctor(
 ) -> int:
     """Print the findings; 1 when one of them is a failure. Raises TemplateError for a role that does not exist."""
     requirements = load_requirements()
-    if role not in ("miner", "validator"):
-        raise TemplateError(f"unknown role {role!r}", remedy="use miner or validator")
+    if role not in ROLES:
+        raise TemplateError(f"unknown role {role!r}", remedy=f"use one of {', '.join(ROLES)}")
+    needs = requirements[role.replace("-", "_")]
     address, keys = check_wallet(wallet, hotkey, wallet_path.expanduser())
-    findings = [*check_machine(requirements[role]["cpu_local"]), *keys]
-    if role == "miner":
+    findings = [*check_machine(needs["cpu_local"]), *keys]
+    if role in ("miner", "train-miner"):
         findings.append(check_port(port))
     findings += await check_chain(network, netuid, address, float(requirements["clock_skew_seconds"]))
-    findings += [check_model(), check_gpu(requirements[role]["gpu"])]
+    if not role.startswith("train-"):  # what is trained comes from the chain
+        findings.append(check_model())
+    findings.append(check_gpu(needs["gpu"]))
     worst = any(finding.level == "fail" for finding in findings)
     if as_json:
         print_json({"ok": not worst, "role": role, "findings": [asdict(finding) for finding in findings]})

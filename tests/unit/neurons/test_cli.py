@@ -82,4 +82,8 @@ def test_the_doctor_reports_failures_with_remedies(tmp_path: Path, unused_tcp_po
     assert result.exit_code == 1
     for what in ("hotkey", "chain"):
         assert findings[what]["level"] == "fail" and findings[what]["remedy"]
-    assert findings["python"]["level"] == "ok"
+    assert findings["python"]["level"] == "ok" and "model" in findings
+    for role in ("train-miner", "train-validator"):
+        asked = ["doctor", "--network", url, "--wallet-path", str(tmp_path), "--role", role, "--json"]
+        found = {one["what"]: one for one in json.loads(runner.invoke(app, asked).output)["findings"]}
+        assert found["memory"]["found"].endswith("0.7 needed") and "model" not in found
