@@ -70,6 +70,7 @@ log = logging.getLogger(__name__)
 
 MECHANISM = 1
 FETCHES = 32  # artifacts of miners under way
+STORED_AT_ONCE = 8  # artifacts on their way into the own bucket
 FETCH_SHARE = 0.3  # of the score phase, for what was not there when it began
 OPEN_SECONDS = 60.0  # for a miner to open its buffers
 VOTE_BLOCKS = 4  # left for the vote to be committed
@@ -320,12 +321,11 @@ class TrainValidator:
 
     async def vote(self, work: WindowWork) -> None:
         """Keep what is accepted where everybody finds it, then say so, with the record of the window before."""
-        judged, own = work.judged, self.training.peers.own
+        judged = work.judged
         assert judged is not None
         chosen = {hotkey: promised for hotkey, promised in work.due.items() if judged.accepts(hotkey)}
-        for hotkey in chosen:
-            await own.put_bytes(work.shown[hotkey].payload)
-            await own.put_bytes(work.shown[hotkey].statement)
+        shown = [work.shown[hotkey] for hotkey in chosen]
+        await self._store([data for one in shown for data in (one.payload, one.statement)])
         uids = frozenset(promised.uid for promised in chosen.values())
         word = Word(work.window, uids, self.training.follower.shared.record)
         await self.training.say((WORD_PREFIX, word.encode()))
@@ -339,12 +339,10 @@ class TrainValidator:
     async def close(self, settled: Settled) -> None:
         """Keep what the next model was made of where others find it, fold, go on from it, and pay. Everything before
         the step is done again when it is cut off."""
-        own, window = self.training.peers.own, settled.record.window
-        for data in (*settled.payloads.values(), *(said.encode() for said in settled.statements.values())):
-            await own.put_bytes(data)
-        if settled.checkpoint is not None:
-            await own.put_bytes(settled.checkpoint)
-        await own.put_bytes(settled.record.encode())
+        window, said = settled.record.window, [one.encode() for one in settled.statements.values()]
+        kept = [settled.checkpoint] if settled.checkpoint is not None else []
+        await self._store([*settled.payloads.values(), *said, *kept])
+        await self._store([settled.record.encode()])  # last: who finds it finds the rest
         await asyncio.to_thread(self._fold, settled)
         await self.training.follower.adopt(settled)
         log.info("window %d: %d entered, model %s", window, len(settled.statements), settled.record.root[:16])
@@ -427,6 +425,16 @@ class TrainValidator:
                 )
             )
         self.ledger.commit(row, states, rows)
+
+    async def _store(self, artifacts: Sequence[bytes]) -> None:
+        """Put artifacts into the own bucket, some at a time. Raises ArtifactError."""
+        room = asyncio.Semaphore(STORED_AT_ONCE)
+
+        async def put(data: bytes) -> None:
+            async with room:
+                await self.training.peers.own.put_bytes(data)
+
+        await asyncio.gather(*(put(data) for data in artifacts))
 
     async def _get(self, cid: str, promised: Promised, most: int) -> bytes:
         return await self.training.peers.fetch(cid, [promised.location], most)
