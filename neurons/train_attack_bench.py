@@ -1,6 +1,6 @@
 """`touchstone train attack-bench`: every known attack on a training, what it earns, and what it does to the loss.
 
-touchstone train attack-bench --dataset english                 all attacks; half an hour of one core
+touchstone train attack-bench --dataset english                 all attacks; ten minutes of one core
 touchstone train attack-bench --dataset english --attacks copy,noise
 touchstone train attack-bench --dataset english --out attacks.json --table attacks.md
 
@@ -51,7 +51,7 @@ async def attack_bench(options: Options, *, as_json: bool) -> int:
         raise TemplateError("shares of attackers lie between 0 and 1", remedy="give for example 0.25,0.4")
     if options.honest < max(attack.others for attack in attacks):
         raise TemplateError("some attacks use the data of several honest miners", remedy="raise --honest")
-    for file in (options.out, options.table):  # now, not after half an hour
+    for file in (options.out, options.table):  # now, not after all the runs
         if file is not None and not file.resolve().parent.is_dir():
             raise TemplateError(f"there is no folder for {file}", remedy="make it, or name another file")
     manifest = read_manifest(options.dataset)

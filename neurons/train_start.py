@@ -51,6 +51,9 @@ SMALL = {
 }  # fmt: skip
 
 
+FIXED = ("version", "model", "model_file", "dataset")
+
+
 class BadRecipe(TemplateError):
     """What was asked for is no recipe."""
 
@@ -143,8 +146,12 @@ def _wanted(changes: tuple[tuple[str, str], ...], vocabulary: int) -> dict[str, 
     wanted["architecture"]["vocab_size"] = vocabulary
     for name, text in changes:
         place, parts = wanted, name.split(".")
+        if parts[0] in FIXED:
+            raise BadRecipe(f"{name} is not set by hand", remedy="it follows from --dataset and --seed")
         for part in parts[:-1]:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise BadRecipe(f"{name}: {part} has no parts", remedy="see protocol/training/recipe.py for names")
         try:
             place[parts[-1]] = json.loads(text)
         except json.JSONDecodeError:

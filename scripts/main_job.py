@@ -259,13 +259,14 @@ class Job:
 
     async def _watch(self, watchers: Sequence[Watcher | TrainWatcher], url: str) -> int:
         reported: int | None = None
-        newest = time.monotonic()
+        newest = [time.monotonic() for _ in watchers]  # when a look found the last epoch that paid
         draw = together([_drawing(watcher) for watcher in watchers])
         while True:
             self._check_children()
-            for watcher in watchers:
+            for number, watcher in enumerate(watchers):
                 for epoch in await watcher.look(self.house):
-                    newest = time.monotonic()
+                    if epoch in watcher.paid:
+                        newest[number] = time.monotonic()
                     self.display.say(f"epoch {epoch.index} at block {epoch.block}: {watcher.told(epoch)}")
                     if not self.display.live:
                         self.display.show(_drawing(watcher))
@@ -275,7 +276,8 @@ class Job:
                 reported = await self._report(watchers, url, draw)
                 if not self.options.keep_running:
                     return reported
-            if epochs is not None and reported is None and time.monotonic() - newest > PATIENCE:
+            waiting = [since for since, one in zip(newest, watchers, strict=True) if epochs and not one.enough(epochs)]
+            if reported is None and any(time.monotonic() - since > PATIENCE for since in waiting):
                 await self._report(watchers, url, draw)
                 raise JobFailed(f"no epoch has paid a miner for {PATIENCE:.0f} s", remedy=f"read {self.house.logs}")
             await asyncio.sleep(REFRESH)
@@ -291,10 +293,8 @@ class Job:
         for watcher in watchers:
             if isinstance(watcher, TrainWatcher):
                 self.display.say("computing the model again, from what is public")
-                await watcher.replay(url, self.options.home / "replay")
+                await watcher.replay(url, self.options.home / "replay", self.house.env)
                 watcher.read_ledgers()
-                for file in await watcher.draw(self.options.home):
-                    self.display.say(f"wrote {file}")
                 problems += watcher.problems()
                 result["training"] = watcher.result()
             else:
@@ -310,6 +310,10 @@ class Job:
         if self.options.picture is not None:
             self.options.picture.write_text(picture(draw))
             self.display.say(f"drew {self.options.picture}")
+        for watcher in watchers:
+            if isinstance(watcher, TrainWatcher):
+                for file in await watcher.draw(self.options.home, self.house.env):
+                    self.display.say(f"wrote {file}")
         for problem in problems:
             self.display.say(f"NOT AS IT SHOULD BE: {problem}")
         if not problems:

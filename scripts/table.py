@@ -30,6 +30,7 @@ _TRAINING_COLUMNS = {
     "presence": 8, "incentive": 9, "alpha": 7, "last said": 8,
 }  # fmt: skip
 _WIDE, _NARROW = 112, 110  # characters
+_TRAINING_WIDE = 130
 
 Draw = Callable[[int], RenderableType]  # for a width
 
@@ -91,7 +92,8 @@ def table(rows: list[Row], title: str, width: int) -> Table:
 
 def training_table(rows: list[TrainRow], title: str, width: int) -> Table:
     """One line for each neuron of training."""
-    hidden = {"role", "last said", "effort"} if width < _NARROW else {"last said"} if width < _WIDE else set()
+    hidden = {"role", "last said", "effort", "presence", "stake"} if width < _NARROW else set()
+    hidden |= {"last said", "stake"} if width < _TRAINING_WIDE else set()
     drawn, columns = _empty(title, _TRAINING_COLUMNS, hidden)
     for row in rows:
         cells = _training_cells(row)

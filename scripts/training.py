@@ -125,8 +125,10 @@ class TrainingStage:
         path = self.stage.home / "bucket-keys.json"
         if not path.exists():
             fresh = {kind: (secrets.token_hex(16), secrets.token_hex(24)) for kind in ("write", "read")}
-            path.touch(mode=0o600)
-            path.write_text(json.dumps(fresh))
+            scratch = path.with_suffix(".new")
+            scratch.touch(mode=0o600)
+            scratch.write_text(json.dumps(fresh))
+            scratch.replace(path)
         kept = json.loads(path.read_text())
         return Keys(tuple(kept["write"]), tuple(kept["read"]))
 

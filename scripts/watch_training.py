@@ -3,8 +3,8 @@
     watcher = TrainWatcher(chain, netuid, TRAINING, addresses, data)
     for epoch in await watcher.look(house): ...      # epochs that have run since the last look
     watcher.rows(), watcher.result(), watcher.problems()
-    await watcher.replay(url, scratch)               # the model again, from what is public
-    files = await watcher.draw(folder)               # loss, contributions, scores and verdicts of every window
+    await watcher.replay(url, scratch, env)          # the model again, from what is public
+    files = await watcher.draw(folder, env)          # loss, contributions, scores and verdicts of every window
 
 What the chain says is read from the chain, and the rest from the validators' ledgers.
 """
@@ -71,11 +71,13 @@ class TrainWatcher:
         self.epochs: list[Epoch] = []
         self.graph: Metagraph | None = None
         self.seen: dict[str, Seen] = {}  # by validator
+        self.weights: dict[str, dict[int, float]] = {}  # validator name -> uid -> share, of this mechanism
         self.states: dict[str, str] = {}
         self.replayed: dict[str, Any] | None = None
         self.peak_memory = 0
         self._index: int | None = None
         self._looks = 0
+        self._earlier: int | None = None  # windows that were over when this run began
 
     @property
     def miners(self) -> list[Part]:
@@ -93,9 +95,10 @@ class TrainWatcher:
 
     def enough(self, epochs: int) -> bool:
         """Whether so many epochs have paid, and all honest trainers among them: a rating that pays takes a few windows,
-        how many is a matter of ranks. After PATIENT_WINDOWS it is enough in any case."""
+        how many is a matter of ranks. After PATIENT_WINDOWS of this run it is enough in any case."""
         unpaid = [part.name for part in self.miners if part.honest and self.earned(part.name) <= 0]
-        return len(self.paid) >= epochs and (not unpaid or len(self.windows) >= PATIENT_WINDOWS)
+        windows = len(self.windows) - (self._earlier or 0)
+        return len(self.paid) >= epochs and (not unpaid or windows >= PATIENT_WINDOWS)
 
     async def look(self, house: Household) -> list[Epoch]:
         """Read everything once; the epochs that are new. A chain that does not answer in time is looked at later."""
@@ -112,9 +115,12 @@ class TrainWatcher:
         self.graph = await self.chain.metagraph(self.netuid)
         index = int(await self.chain.query("SubnetEpochIndex", self.netuid))
         last = int(await self.chain.query("LastEpochBlock", self.netuid))
+        for part in self.validators:
+            uid = self.graph.by_hotkey[self.addresses[part.name]].uid
+            self.weights[part.name] = await self.chain.weights_of(self.netuid, uid, mechanism=MECHANISM)
         self.read_ledgers()
         if self._index is None:
-            self._index = index
+            self._index, self._earlier = index, len(self.windows)
         if index == self._index:
             return []
         self._index = index
@@ -138,14 +144,18 @@ class TrainWatcher:
         )
 
     def read_ledgers(self) -> None:
+        """What is new since the last look; a window changes nothing once it is over."""
         for part in self.validators:
             path = self.ledger(part)
             if path is None:
                 continue
+            before = self.seen.get(part.name, Seen())
             with TrainLedger(path) as ledger:
+                if before.windows and ledger.last_window() == before.windows[-1].window:
+                    continue
                 windows = ledger.windows()
-                verdicts = {row.window: ledger.rows(row.window) for row in windows}
-                self.seen[part.name] = Seen(windows, ledger.states(), verdicts)
+                fresh = {row.window: ledger.rows(row.window) for row in windows if row.window not in before.verdicts}
+                self.seen[part.name] = Seen(windows, ledger.states(), {**before.verdicts, **fresh})
 
     def ledger(self, part: Part) -> Path | None:
         found = sorted((self.data / f"{part.name}.default" / "training").glob("*/ledger.sqlite"))
@@ -209,6 +219,7 @@ class TrainWatcher:
             "neurons": {row.part.name: self._result(row) for row in self.rows()},
             "windows": [vars(row) for row in self.windows],
             "epochs": [{**vars(epoch), "paid": epoch in self.paid} for epoch in self.epochs],
+            "weights": {name: {str(uid): share for uid, share in row.items()} for name, row in self.weights.items()},
             "replay": self.replayed,
         }
 
@@ -231,21 +242,21 @@ class TrainWatcher:
             "rating": row.rating,
             "incentive": row.incentive,
             "emission": self.earned(row.part.name),
-            "weights": {name: shares.get(hotkey, 0.0) for name, shares in self._weights().items()},
+            "weights": {name: shares.get(hotkey, 0.0) for name, shares in self._drawn().items()},
         }
 
-    def _weights(self) -> dict[str, dict[str, float]]:
+    def _drawn(self) -> dict[str, dict[str, float]]:
         return {
             name: weights(seen.states, seen.windows[-1].window + 1) for name, seen in self.seen.items() if seen.windows
         }
 
-    async def replay(self, url: str, scratch: Path) -> None:
+    async def replay(self, url: str, scratch: Path, env: Mapping[str, str]) -> None:
         """`touchstone train replay` as anybody would run it. Its answer, or why there is none, becomes `replayed`."""
         flags = ["--network", url, "--netuid", str(self.netuid), "--data-dir", str(scratch)]
-        status, out, told = await _touchstone("train", "replay", "--json", *flags)
+        status, out, told = await _touchstone(env, "train", "replay", "--json", *flags)
         self.replayed = {"status": status, **(json.loads(out) if status == 0 else {"error": told})}
 
-    async def draw(self, folder: Path) -> list[Path]:
+    async def draw(self, folder: Path, env: Mapping[str, str]) -> list[Path]:
         """The windows as the first validator has them: training.png and training.json in `folder`. Empty when there is
         nothing to draw."""
         ledger = self.ledger(self.validators[0])
@@ -255,7 +266,7 @@ class TrainWatcher:
         names = folder / "names.json"
         names.write_text(json.dumps({hotkey: name for name, hotkey in self.addresses.items()}))
         flags = ["--ledger", str(ledger), "--picture", str(files[0]), "--names", str(names)]
-        status, out, told = await _touchstone("train", "status", "--json", *flags)
+        status, out, told = await _touchstone(env, "train", "status", "--json", *flags)
         if status != 0:
             raise TemplateError(f"the training cannot be drawn: {told}")
         files[1].write_text(out)
@@ -272,6 +283,8 @@ class TrainWatcher:
             if not part.honest and most > 0:
                 found.append(f"{part.name} is dishonest and got an incentive of {most:.4f} for training")
         for part in self.validators:
+            if not any(share > 0 for share in self.weights.get(part.name, {}).values()):
+                found.append(f"{part.name} has set no weights for training")
             if self.earned(part.name) <= 0:
                 found.append(f"{part.name} validated training and earned nothing")
         losses = self.losses
@@ -298,15 +311,17 @@ class TrainWatcher:
         return []
 
 
-async def _touchstone(*arguments: str) -> tuple[int | None, str, str]:
+async def _touchstone(env: Mapping[str, str], *arguments: str) -> tuple[int | None, str, str]:
     """(exit status, output, the end of what it said) of a command; the status is None when it was not done in time."""
     command = [sys.executable, "-m", "neurons.cli", *arguments]
     pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(*command, **pipes)
+    process = await asyncio.create_subprocess_exec(*command, **pipes, env=dict(env))
     try:
         out, told = await asyncio.wait_for(process.communicate(), COMMAND_LIMIT)
     except asyncio.TimeoutError:
-        process.kill()
-        await process.wait()
         return None, "", f"not done in {COMMAND_LIMIT:.0f} s"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return process.returncode, out.decode(), told.decode(errors="replace").strip()[-500:]
