@@ -72,7 +72,7 @@ async def mine(
         training = await join_training(settings, joined, stop, stack)
         work = WorkState(training.folder / "work", training.follower.layout.size)
         miner = (miner_of or TrainMiner)(training, work, settings.chain_poll)
-        limits = Limits(concurrency=4, queue=16, concurrency_per_hotkey=2)
+        limits = Limits(concurrency=8, queue=128, concurrency_per_hotkey=2)  # every validator asks at the same time
         server = SynapseServer(
             joined.hotkey,
             policy=StakePolicy(lambda: joined.watch.metagraph),

@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WAIT = 20.0  # seconds that an answer waits for what is being computed
+WAIT = 2.0  # seconds that an answer waits for what is being computed: it holds a place that an audit may need
 AGAIN, LATER = 5.0, 30.0  # seconds until it is worth asking again: while it is computed, while the miner trains
-STATES_SHOWN = 16  # of one window; bisecting 2^14 states takes as many
+STATES_SHOWN = 16  # of one window and miner; bisecting 2^14 states takes as many
+STATES_IN_ALL = 32  # of one window, of whomever: they stay in this miner's bucket
 REPEATED = 2  # windows of others whose digests are kept; the oldest goes
 
 Asked = tuple[int, str, int | None]  # window, miner, state; None: all digests
@@ -90,7 +91,9 @@ class Traces:
         key = (request.window, request.miner, request.index)
         if key not in self._shown:
             self._shown = {old: cid for old, cid in self._shown.items() if old[0] >= request.window - 2}
-            if sum(shown[:2] == key[:2] for shown in self._shown) >= STATES_SHOWN:
+            of_window = [shown for shown in self._shown if shown[0] == request.window]
+            of_miner = sum(shown[1] == request.miner for shown in of_window)
+            if of_miner >= STATES_SHOWN or len(of_window) >= STATES_IN_ALL:
                 raise Refusal(RefusalCode.NOT_PERMITTED, "this miner has shown enough states of that window")
             wanted = digests[request.index]
             self._shown[key] = await self._computed(key, lambda: self._upload(request, wanted))
@@ -158,8 +161,9 @@ class Traces:
             raise Refusal(RefusalCode.NOT_PERMITTED, "the training of that window has no result") from None
 
     async def _repeat(self, window: int, miner: str) -> tuple[bytes, ...]:
+        work = await self._work_of(window, miner)
         async with self._room:
-            retrace = await self._retraced(window, miner)
+            retrace = await self._retraced(window, miner, work)
             digests = await asyncio.to_thread(retrace.digests)
         log.info("window %d: repeated that of %s", window, miner)
         return digests
@@ -167,8 +171,9 @@ class Traces:
     async def _upload(self, request: AskState, wanted: bytes) -> str:
         from template.training.retrace import to_bytes
 
+        work = await self._work_of(request.window, request.miner)
         async with self._room:
-            retrace = await self._retraced(request.window, request.miner)
+            retrace = await self._retraced(request.window, request.miner, work)
             state = await asyncio.to_thread(retrace.state, request.index)
             if await asyncio.to_thread(state.digest) != wanted:  # another machine, or one that is not deterministic
                 log.warning("window %d: state %d comes out otherwise than before", request.window, request.index)
@@ -176,15 +181,20 @@ class Traces:
             data = await asyncio.to_thread(to_bytes, state)
         return await self.training.peers.own.put_bytes(data)
 
-    async def _retraced(self, window: int, miner: str) -> Retrace:
+    async def _work_of(self, window: int, miner: str) -> Work:
+        """Fetches, which may take long, and so is done while nobody waits for the trainer."""
+        return (await works_of(self.training, window, [miner]))[miner]
+
+    async def _retraced(self, window: int, miner: str, work: Work) -> Retrace:
         from template.training.retrace import Retrace
 
+        if self._needed.is_set():
+            raise GaveWay
         if self._retrace is None or self._retrace[:2] != (window, miner):
             self._retrace = None
             base = await asyncio.to_thread(self.work.base, window)
             if base is None:
                 raise Refusal(RefusalCode.NOT_PERMITTED, "this miner has not kept what that window began from")
-            work = (await works_of(self.training, window, [miner]))[miner]
             batches, recipe = self._batches(work), self.training.recipe
             self._retrace = (window, miner, Retrace(self.training.trainer, base, batches, recipe, window))
         return self._retrace[2]

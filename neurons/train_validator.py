@@ -31,7 +31,7 @@ from neurons.runtime import run, together, until
 from neurons.train_evidence import Case, Keeper, Opening
 from neurons.training import Training, by_the_clock, join_training
 from protocol.audits import AuditRules, audit_floor, audit_rate
-from protocol.errors import MalformedMessage
+from protocol.errors import MalformedMessage, RefusalCode
 from protocol.payout import payable
 from protocol.training import statement as statements
 from protocol.training.copies import compared_chunks
@@ -47,7 +47,7 @@ from protocol.training.judging import (
     judge_forms,
     read_opened,
 )
-from protocol.training.opening import TRAIN_OPEN, AskOpen
+from protocol.training.opening import TRAIN_OPEN, AskOpen, OpenAnswer
 from protocol.training.payload import Contribution, encoded_size
 from protocol.training.ratings import LossScore, TrainState, fold_window, weights
 from protocol.training.statement import Statement
@@ -57,6 +57,7 @@ from protocol.verdicts import Outcome
 from template.artifacts.errors import ArtifactError, ArtifactTooLarge
 from template.client import SynapseClient, Target
 from template.errors import CallFailed
+from template.exchange import Reply
 from template.settings import TrainValidatorSettings
 from template.state import read_secret
 
@@ -73,6 +74,9 @@ FETCHES = 32  # artifacts of miners under way
 STORED_AT_ONCE = 8  # artifacts on their way into the own bucket
 FETCH_SHARE = 0.3  # of the score phase, for what was not there when it began
 OPEN_SECONDS = 60.0  # for a miner to open its buffers
+LEAST_PATIENCE = 2.0  # seconds; with less no miner is asked
+OPENED_AT_ONCE = 8  # miners whose buffers are in memory, 8 bytes a parameter each
+NO_TIME = Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "no time for the audit")
 VOTE_BLOCKS = 4  # left for the vote to be committed
 
 
@@ -200,7 +204,9 @@ class TrainValidator:
         """Verdicts and scores of everything that was shown."""
         training, view, window = self.training, self.training.follower.view, work.window
         follower, recipe = training.follower, training.recipe
-        unseeing = blind(work.shown, len(work.due), follower.shared.root)
+        states = await asyncio.to_thread(self.ledger.states)
+        known = {hotkey for hotkey, state in states.items() if state.contributed}
+        unseeing = blind(work.shown, work.due, follower.shared.root, known)
         if unseeing:
             log.warning("window %d: no verdicts: %s", window, unseeing)
             return Judged({}, blind=unseeing)
@@ -240,28 +246,42 @@ class TrainValidator:
         windows and is not, is as if it had not been drawn.
         """
         chosen = await self._drawn(work.window, forms, helping)
-        patience = min(OPEN_SECONDS, await self.seconds_left(now) / 2)
-        openings = await asyncio.gather(
-            *(self._opened(work, hotkey, forms.statements[hotkey], patience) for hotkey in chosen)
-        )
-        found = {hotkey: opening for hotkey, opening in zip(chosen, openings, strict=True) if opening is not None}
+        until = time.monotonic() + await self.seconds_left(now)  # asked once: what is judged so far is not lost with it
         verdicts: dict[str, Verdict] = {}
-        longest = 0.0
-        for hotkey, opening in found.items():
-            must, opened = chosen[hotkey], read_opened(due_of[hotkey].size, opening.before, opening.after)
-            if isinstance(opened, Verdict):
-                verdicts[hotkey] = opened
+        found: dict[str, Opening] = {}
+        unopened: set[str] = set()
+        longest, order = 0.0, list(chosen)
+        for first in range(0, len(order), OPENED_AT_ONCE):  # buffers are large: few are in memory at a time
+            group = order[first : first + OPENED_AT_ONCE]
+            patience = min(OPEN_SECONDS, (until - time.monotonic()) / 2)
+            if patience < LEAST_PATIENCE:  # whose fault that is is this validator's
+                verdicts |= {hotkey: NO_TIME for hotkey in group if chosen[hotkey]}
                 continue
-            started = time.monotonic()
-            if await self.seconds_left(now) <= longest:
-                if must:
-                    verdicts[hotkey] = Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "no time for the audit")
-                continue
-            said, contribution = forms.statements[hotkey], forms.contributions[hotkey]
-            verdict = await asyncio.to_thread(self._audit, tasks[hotkey], due_of[hotkey], said, contribution, opened)
-            verdicts[hotkey] = among_alike(verdict, forms.alike.get(hotkey, ()))
-            longest = max(longest, time.monotonic() - started)
-        return verdicts, found, frozenset(chosen.keys() - found.keys())
+            openings = await asyncio.gather(
+                *(self._opened(work, hotkey, forms.statements[hotkey], patience) for hotkey in group)
+            )
+            for hotkey, opening in zip(group, openings, strict=True):
+                if opening is None:
+                    unopened.add(hotkey)
+                    continue
+                started = time.monotonic()
+                if until - started <= longest:
+                    verdicts |= {hotkey: NO_TIME} if chosen[hotkey] else {}
+                    continue
+                verdict = await self._audited(hotkey, forms, tasks[hotkey], due_of[hotkey], opening)
+                verdicts[hotkey] = verdict
+                rejected = verdict.outcome is Outcome.REJECT
+                found[hotkey] = opening if rejected else replace(opening, before=b"", after=b"")
+                longest = max(longest, time.monotonic() - started)
+        return verdicts, found, frozenset(unopened)
+
+    async def _audited(self, hotkey: str, forms: Forms, task: Task, due: Due, opening: Opening) -> Verdict:
+        opened = read_opened(due.size, opening.before, opening.after)
+        if isinstance(opened, Verdict):
+            return opened
+        said, contribution = forms.statements[hotkey], forms.contributions[hotkey]
+        verdict = await asyncio.to_thread(self._audit, task, due, said, contribution, opened)
+        return among_alike(verdict, forms.alike.get(hotkey, ()))
 
     async def _drawn(self, window: int, forms: Forms, helping: Sequence[str]) -> dict[str, bool]:
         """Whom to audit, in the order to do it: {hotkey: whether it may not pass without}."""
@@ -272,9 +292,7 @@ class TrainValidator:
     def _case(
         self, work: WindowWork, hotkey: str, due: Due, verdict: Verdict, opening: Opening | None, forms: Forms
     ) -> Case:
-        """What the evidence of a verdict is made of; buffers only where they go into the store."""
-        if opening is not None and verdict.outcome is not Outcome.REJECT:
-            opening = replace(opening, before=b"", after=b"")
+        """What the evidence of a verdict is made of."""
         other = forms.alike[hotkey][0] if verdict.reason is Reason.COPY else None
         like = (other, work.due[other], work.shown[other]) if other else None
         return Case(work.due[hotkey], work.shown[hotkey], due, verdict, opening, like)
@@ -287,8 +305,7 @@ class TrainValidator:
         bytes_each, promised = 4 * self.training.follower.layout.size, work.due[hotkey]
 
         async def opened() -> Opening:
-            asked = AskOpen(window=work.window)
-            reply = await self.client.call(Target.of(neuron), TRAIN_OPEN, asked, deadline=patience)
+            reply = await self._asked(Target.of(neuron), AskOpen(window=work.window), patience)
             try:
                 before = await self._get(said.before, promised, bytes_each) if said.before else bytes(bytes_each)
                 after = await self._get(said.after, promised, bytes_each)
@@ -301,6 +318,17 @@ class TrainValidator:
         except (CallFailed, ArtifactError, asyncio.TimeoutError) as error:
             log.info("%s did not open window %d: %s", hotkey, work.window, str(error) or "not in time")
             return None
+
+    async def _asked(self, target: Target, asked: AskOpen, patience: float) -> Reply[OpenAnswer]:
+        """A miner that is busy is asked again: others may have taken all its places. Raises CallFailed."""
+        while True:
+            try:
+                return await self.client.call(target, TRAIN_OPEN, asked, deadline=patience)
+            except CallFailed as error:
+                refusal = error.failure.refusal
+                if refusal is None or refusal.code not in (RefusalCode.BUSY, RefusalCode.RATE_LIMITED):
+                    raise
+                await asyncio.sleep(min(max(refusal.retry_after or 0.0, 0.2), patience))
 
     def rate(self, state: TrainState | None, hotkey: str, window: int) -> float:
         """The share of a hotkey's windows to train again."""
@@ -400,7 +428,9 @@ class TrainValidator:
     def _fold(self, settled: Settled) -> None:
         from template.training.ledger import VerdictRow, WindowRow
 
-        window, work = settled.record.window, self._work
+        window, work, last = settled.record.window, self._work, self.ledger.last_window()
+        if last is not None and last >= window:  # folded before, and what follows was cut off
+            return
         judged = work.judged if work is not None and work.window == window else None
         row = WindowRow(window, settled.record.root, judged.loss if judged else None, len(settled.statements))
         if work is None or judged is None:  # it was away: nothing is known of this window but its result

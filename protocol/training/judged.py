@@ -2,7 +2,7 @@
 
     task = task_of(assigned, revealed, hotkey, tokens_of, recipe)      a miner's work, and what of it is scored -> Task
     going_on(shown)                                                    whose error buffers come from earlier windows
-    blind(shown, due, root)                                            why it should say nothing of this window, or ""
+    blind(shown, due, root, known)                                     why it should say nothing of this window, or ""
     to_audit(secret, seed, forms, helping, rate_of)                    whose training is repeated, in this order
     judged = Judged(verdicts, scores, audited, unopened)
     judged.accepts(hotkey), judged.seen(hotkey)                        its vote, and what the ratings are told
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -55,13 +55,16 @@ def going_on(shown: Mapping[str, Shown]) -> set[str]:
     return {hotkey for hotkey, said in _statements(shown).items() if said.before is not None}
 
 
-def blind(shown: Mapping[str, Shown], due: int, root: str) -> str:
-    """Why a validator with this shared model should say nothing of a window of `due` miners: the fault lies more likely
-    with it than with most of them."""
-    if 2 * len(shown) < due:
-        return f"only {len(shown)} of {due} could be fetched"
-    bases = Counter(said.base for said in _statements(shown).values())
-    other = [base for base, count in bases.items() if base != root and 2 * count > len(shown)]
+def blind(shown: Mapping[str, Shown], due: Collection[str], root: str, known: Collection[str] = ()) -> str:
+    """Why a validator with this shared model should say nothing of a window of the miners `due`: the fault lies more
+    likely with it than with most of them. `known`: who has contributed before. Where some of these are due they alone
+    count, because hotkeys that promise and show nothing are cheap."""
+    asked = {*due} & {*known} or {*due}
+    seen = {hotkey: one for hotkey, one in shown.items() if hotkey in asked}
+    if 2 * len(seen) < len(asked):
+        return f"only {len(seen)} of {len(asked)} could be fetched"
+    bases = Counter(said.base for said in _statements(seen).values())
+    other = [base for base, count in bases.items() if base != root and 2 * count > len(seen)]
     return f"most miners trained from another model, {other[0][:16]}" if other else ""
 
 

@@ -55,7 +55,8 @@ class RatingRules:
 
 @dataclass(frozen=True)
 class LossScore:
-    """By how much the shared model's loss falls when this contribution alone is applied, in nats a token."""
+    """By how much the shared model's loss falls when this contribution alone is applied, at the length that
+    aggregation.measured_factor says, in nats a token."""
 
     assigned: float  # on batches of the miner's own, drawn after its commitment
     unassigned: float  # on batches from shards it was not given
@@ -171,7 +172,10 @@ def _rated(
     gains = {
         one.hotkey: one.score.unassigned if math.isfinite(one.score.unassigned) else -math.inf
         for one in seen
-        if one.score is not None and one.outcome is Outcome.ACCEPT and window >= states[one.hotkey].cooldown_until
+        if one.score is not None
+        and one.outcome is Outcome.ACCEPT
+        and not one.unopened  # a rating is not bought with what nobody may check
+        and window >= states[one.hotkey].cooldown_until
     }
     helped = [gain for gain in gains.values() if gain > 0.0]
     par = rules.par * statistics.median(helped) if helped else 0.0

@@ -177,11 +177,7 @@ class Cohort:
             and (found := fetched(Manifest.of(kept.statement).cid, member.shows(kept, self._size), self._size))
         }
         measured = self._measured(shown)
-        unseeing = blind(shown, len(made), self.shared.root)
-        judged = {
-            judge.hotkey: Judged({}, {}, blind=unseeing) if unseeing else self._judged(judge, made, measured)
-            for judge in self.judges
-        }
+        judged = {judge.hotkey: self._seen(judge, made, shown, measured) for judge in self.judges}
         taken = self._taken(judged, made)
         before, entering = self.shared, {hotkey: measured.forms.contributions[hotkey] for hotkey in taken}
         try:
@@ -260,6 +256,12 @@ class Cohort:
         scores = loss_scores(measuring, model.vector, forms.contributions, batches_of, recipe)
         loss = validation_loss(measuring, model.vector, self.data, recipe)
         return _Measured(due_of, forms, tasks, scores, loss)
+
+    def _seen(self, judge: Judge, made: Mapping[str, Kept], shown: Mapping[str, Shown], measured: _Measured) -> Judged:
+        states = self.states.get(judge.hotkey, {})
+        known = {hotkey for hotkey, state in states.items() if state.contributed}
+        unseeing = blind(shown, made, self.shared.root, known)
+        return Judged({}, blind=unseeing) if unseeing else self._judged(judge, made, measured)
 
     def _judged(self, judge: Judge, made: Mapping[str, Kept], measured: _Measured) -> Judged:
         forms, states = measured.forms, self.states.get(judge.hotkey, {})

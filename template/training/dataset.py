@@ -57,6 +57,7 @@ class Dataset:
         self._cache = cache
         self._seconds = seconds
         self._open: dict[tuple[Split, int], npt.NDArray[Any]] = {}
+        self._locks: dict[tuple[Split, int], asyncio.Lock] = {}
 
     def tokens_of(self, split: Split = "training") -> tuple[int, ...]:
         """Tokens of each shard: what `assignment.assign` takes."""
@@ -65,8 +66,9 @@ class Dataset:
     async def fetch(self, shards: Iterable[int], split: Split = "training") -> None:
         """Make shards readable, from the cache or else the store. Raises DatasetUnusable and ArtifactError."""
         for number in sorted(set(shards)):
-            if (split, number) not in self._open:
-                self._open[split, number] = await self._tokens(self._shard(number, split))
+            async with self._locks.setdefault((split, number), asyncio.Lock()):  # two may want the same one
+                if (split, number) not in self._open:
+                    self._open[split, number] = await self._tokens(self._shard(number, split))
 
     def sequence(self, shard: int, start: int, length: int, split: Split = "training") -> npt.NDArray[np.int64]:
         """int64 [length]: tokens `start` and on. Raises DatasetUnusable when the shard has no such tokens, or was not

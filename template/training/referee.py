@@ -172,6 +172,8 @@ class Referee:
     def _trained(self, start: bytes, index: int, until: int) -> bytes:
         state = self.trainer.resume(from_bytes(start, self.terms.step(index), len(self.base)))
         interval(self.trainer, state, self.terms.step(until), self.batches, self.recipe, self.terms.window)
+        if not all(bool(part.isfinite().all()) for part in (state.parameters, state.first, state.second)):
+            raise FloatingPointError("the referee's own training gave numbers that are none")
         return to_bytes(state)
 
     def _apart(self, start: Floats, claimed: bytes, found: bytes, step: int) -> float:

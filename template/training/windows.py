@@ -59,12 +59,14 @@ def train_window(
     resumed: Progress | None = None,
     save: Callable[[Progress], None] | None = None,
 ) -> Trained:
-    """Train and compress. Raises FloatingPointError when the loss is not finite."""
+    """Train and compress. Raises FloatingPointError when the loss or what was learned is not finite."""
     progress = Progress(trainer.start(base))
     if resumed is not None and resumed.digests[:1] == [progress.state.digest()]:  # else it is of another model
         progress = Progress(trainer.resume(resumed.state), resumed.digests, resumed.losses)
     _run(trainer, progress, batches, recipe, window, save)
     total = buffers.accumulate(before, _change(base, progress.state), recipe.kept)
+    if not np.isfinite(total).all():
+        raise FloatingPointError("the training left the range of float32")
     contribution = compress(total)
     after = buffers.remainder(total, contribution)
     return Trained(contribution, after, tuple(progress.digests), tuple(progress.losses))

@@ -44,6 +44,10 @@ def shown(miner: str, **said: str) -> Shown:
     return Shown(statement(miner, **said).encode(), b"")
 
 
+def due(count: int) -> list[str]:
+    return ["alice", "bob", "carol", "dave", "erin"][:count]
+
+
 def forms(*miners: str, alike: tuple[str, ...] = ()) -> Forms:
     one = compress(np.ones(8, np.float32))
     others = {miner: tuple(other for other in alike if other != miner) for miner in alike}
@@ -67,11 +71,20 @@ def test_those_whose_buffer_goes_on_are_known_by_what_they_say() -> None:
 
 def test_a_validator_that_sees_less_than_half_or_another_model_says_nothing() -> None:
     window = {miner: shown(miner) for miner in ("alice", "bob")}
-    assert blind(window, 4, HERE) == "" and blind(window, 5, HERE) == "only 2 of 5 could be fetched"
-    assert "another model" in blind(window, 2, THERE)
+    assert blind(window, due(4), HERE) == "" and blind(window, due(5), HERE) == "only 2 of 5 could be fetched"
+    assert "another model" in blind(window, due(2), THERE)
     half = {**window, "carol": shown("carol", base=THERE), "dave": shown("dave", base=THERE)}
-    assert blind(half, 4, HERE) == blind(half, 4, THERE) == ""
-    assert blind({}, 0, HERE) == ""
+    assert blind(half, due(4), HERE) == blind(half, due(4), THERE) == ""
+    assert blind({}, (), HERE) == ""
+
+
+def test_strangers_who_promise_and_show_nothing_blind_nobody() -> None:
+    window = {miner: shown(miner) for miner in ("alice", "bob")}
+    crowd = [*due(2), *(f"sybil-{n}" for n in range(50))]
+    assert blind(window, crowd, HERE) == "only 2 of 52 could be fetched"
+    assert blind(window, crowd, HERE, known=("alice", "bob", "gone")) == ""
+    assert blind({"bob": window["bob"]}, crowd, HERE, known=due(5)) == ""
+    assert "another model" in blind(window, crowd, THERE, known=("alice",))
 
 
 def test_who_is_alike_is_audited_first_and_whatever_the_draw_says() -> None:

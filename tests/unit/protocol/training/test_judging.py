@@ -138,6 +138,10 @@ def test_numbers_that_are_none_never_pass() -> None:
     contribution, opened = work(NOTHING, vector(2))
     hostile = Opened(NOTHING, np.full(SIZE, np.nan, dtype=np.float32))
     assert judge_replay(DUE, statement(), contribution, hostile, vector(2), "00" * 32).outcome is Outcome.REJECT
+    exact = Due(7, "11" * 32, SIZE, recipe("exact"))  # the buffer before it was promised in a window nobody audited
+    said = statement(before=CID, profile="exact")
+    verdict = judge_replay(exact, said, contribution, Opened(hostile.after, opened.after), vector(2), "00" * 32)
+    assert (verdict.outcome, verdict.reason) == (Outcome.REJECT, Reason.REPLAY)
     broken = np.full(SIZE, np.inf, dtype=np.float32)
     verdict = judge_replay(DUE, statement(), contribution, opened, broken, "00" * 32)
     assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, Reason.UNCHECKED)

@@ -101,6 +101,12 @@ def test_refusing_an_audit_takes_presence_and_trust_away() -> None:
     assert states["b"].value == 0.0 and states["b"].audits == 0 and states["b"].rejects == 0
 
 
+def test_a_rating_is_not_won_with_what_nobody_may_check() -> None:
+    better = WindowSeen("closed", Outcome.ACCEPT, LossScore(0.09, 0.08), unopened=True)
+    states = fold_window({}, [better, *(WindowSeen(n, Outcome.ACCEPT, LossScore(0.03, 0.02)) for n in "ab")], 0)
+    assert states["closed"].mu == 25.0 and states["a"].mu == states["b"].mu == 25.0
+
+
 def test_audits_are_counted_and_windows_fold_once() -> None:
     seen = WindowSeen("a", Outcome.ACCEPT, LossScore(0.02, 0.01), audited=True)
     states = fold_window({}, [seen], 3)
