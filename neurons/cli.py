@@ -5,6 +5,7 @@ miner, validator, gateway      the neurons, and the way in for users
 gateway-keys                   who may use a gateway, and how much
 engine                         the model behind one or several miners
 register, wallets              once, with a coldkey
+mechanisms                     how a subnet's emission is divided between inference and training
 model                          the model root; the owner commits it on chain, everybody else compares
 status, doctor, audit          look at the subnet, at this machine, at what the chain paid
 calibrate                      measure honest answers, and draw the judge's thresholds from them
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -737,7 +738,7 @@ def artifact_verify(
     _run(run, cid, Place(store, allow_local), ArtifactLimits(max_bytes, seconds), as_json=as_json)
 
 
-def _run(command: Any, *args: Any, **kwargs: Any) -> None:
+def _run(command: Any, *args: Any, **kwargs: Any) -> NoReturn:
     """Run one command's coroutine; errors of the house are one line and status 1, an int is the exit status."""
     import asyncio
 
