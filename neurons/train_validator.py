@@ -74,7 +74,8 @@ FETCHES = 32  # artifacts of miners under way
 STORED_AT_ONCE = 8  # artifacts on their way into the own bucket
 FETCH_SHARE = 0.3  # of the score phase, for what was not there when it began
 OPEN_SECONDS = 60.0  # for a miner to open its buffers
-LEAST_PATIENCE = 2.0  # seconds; with less no miner is asked
+LEAST_PATIENCE = 2.0  # seconds, or LEAST_SHARE of the score phase where that is less; with less no miner is asked
+LEAST_SHARE = 0.05
 OPENED_AT_ONCE = 8  # miners whose buffers are in memory, 8 bytes a parameter each
 NO_TIME = Verdict(Outcome.INCONCLUSIVE, Reason.UNCHECKED, "no time for the audit")
 VOTE_BLOCKS = 4  # left for the vote to be committed
@@ -247,6 +248,8 @@ class TrainValidator:
         """
         chosen = await self._drawn(work.window, forms, helping)
         until = time.monotonic() + await self.seconds_left(now)  # asked once: what is judged so far is not lost with it
+        phase = self.training.recipe.clock.score * await self.training.joined.chain.block_seconds()
+        least = min(LEAST_PATIENCE, LEAST_SHARE * phase)
         verdicts: dict[str, Verdict] = {}
         found: dict[str, Opening] = {}
         unopened: set[str] = set()
@@ -254,7 +257,7 @@ class TrainValidator:
         for first in range(0, len(order), OPENED_AT_ONCE):  # buffers are large: few are in memory at a time
             group = order[first : first + OPENED_AT_ONCE]
             patience = min(OPEN_SECONDS, (until - time.monotonic()) / 2)
-            if patience < LEAST_PATIENCE:  # whose fault that is is this validator's
+            if patience < least:  # whose fault that is is this validator's
                 verdicts |= {hotkey: NO_TIME for hotkey in group if chosen[hotkey]}
                 continue
             openings = await asyncio.gather(
