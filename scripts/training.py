@@ -37,6 +37,7 @@ MODEL = (
     ("architecture.num_key_value_heads", "2"), ("architecture.max_position_embeddings", "128"),
     ("tasks.steps", "16"), ("tasks.batch", "16"), ("tasks.length", "64"), ("tasks.shards", "3"),
     ("inner.peak", "0.003"), ("inner.warmup", "8"), ("checkpoint_every", "4"),
+    ("scored.assigned", "8"), ("scored.unassigned", "8"),  # small batches differ much: pay should not be luck
 )  # fmt: skip
 PHASES = ("train", "commit", "reveal", "score", "aggregate")
 ALONE = (56, 10, 14, 60, 14)  # blocks of the phases: windows of 39 seconds ...
