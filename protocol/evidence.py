@@ -23,9 +23,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.auth import DEFAULT_SCHEME, SignedExchange
 from protocol.calibration import FLOORS, Calibration
@@ -51,6 +51,7 @@ MAX_EVIDENCE_BYTES = 8 * MIB
 this release, so a pool of 4,096 tokens in answers of 32 about 1 MB, and in answers of 8 about 5 MB."""
 MAX_ANSWERS = 4096  # a pool holds at most that many tokens, and an answer at least one
 
+AnyEvidence = TypeVar("AnyEvidence", bound=BaseModel)  # of either mechanism
 SignatureCheck: TypeAlias = Callable[[str, bytes, bytes, str], bool]  # hotkey, payload, signature, scheme
 
 RELATIVE_TOLERANCE = 0.05
@@ -94,7 +95,7 @@ class Evidence(_Record):
     @property
     def digest(self) -> str:
         """64 hex digits over everything but the signature."""
-        unsigned = _canonical(self, {"scheme", "signature"})
+        unsigned = canonical(self, {"scheme", "signature"})
         return hashlib.sha256(b"touchstone/evidence/v1" + unsigned).hexdigest()
 
     @property
@@ -116,13 +117,18 @@ class Evidence(_Record):
 
     def to_json(self) -> bytes:
         """The one form of this evidence in bytes: canonical JSON. Raises EvidenceError when it is too large."""
-        data = _canonical(self, set())
-        if len(data) > MAX_EVIDENCE_BYTES:
-            raise EvidenceError(f"evidence of {len(data)} bytes is above the limit of {MAX_EVIDENCE_BYTES}")
-        return data
+        return written(self, MAX_EVIDENCE_BYTES)
 
 
-def _canonical(evidence: Evidence, without: set[str]) -> bytes:
+def written(evidence: BaseModel, most: int) -> bytes:
+    """The one form of evidence of either mechanism in bytes. Raises EvidenceError for more than `most` of them."""
+    data = canonical(evidence, set())
+    if len(data) > most:
+        raise EvidenceError(f"evidence of {len(data)} bytes is above the limit of {most}")
+    return data
+
+
+def canonical(evidence: BaseModel, without: set[str]) -> bytes:
     """Sorted keys, no spaces, ASCII, shortest floats, bytes in base64url: as `generation.canonical_json`."""
     plain = evidence.model_dump(mode="json", exclude=without)
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
@@ -130,17 +136,22 @@ def _canonical(evidence: Evidence, without: set[str]) -> bytes:
 
 def decode_evidence(data: bytes) -> Evidence:
     """Inverse of `Evidence.to_json`; one newline at the end is forgiven. Raises EvidenceError for everything else."""
+    return read_as(Evidence, data, MAX_EVIDENCE_BYTES)
+
+
+def read_as(kind: type[AnyEvidence], data: bytes, most: int) -> AnyEvidence:
+    """Inverse of `written`, for evidence of this kind; one newline at the end is forgiven. Raises EvidenceError."""
     data = data.removesuffix(b"\n")
-    if len(data) > MAX_EVIDENCE_BYTES:
-        raise EvidenceError(f"{len(data)} bytes are more than evidence may have ({MAX_EVIDENCE_BYTES})")
+    if len(data) > most:
+        raise EvidenceError(f"{len(data)} bytes are more than evidence may have ({most})")
     try:
-        evidence = Evidence.model_validate_json(data)
-        same = evidence.to_json() == data
+        evidence = kind.model_validate_json(data)
+        same = written(evidence, most) == data
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise EvidenceError(safe_text(f"not evidence: {where}: {first['msg']}")) from None
-    except (ValueError, RecursionError):  # text that UTF-8 cannot hold, nesting without end
+    except (ValueError, RecursionError):  # text that UTF-8 cannot hold, numbers that are none, nesting without end
         raise EvidenceError("not evidence: it cannot be written down again") from None
     if not same:
         raise EvidenceError("not in the form evidence is written in (canonical JSON); export it again")

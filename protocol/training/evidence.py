@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from protocol.artifacts import Cid, Manifest
 from protocol.auth import DEFAULT_SCHEME, SignedExchange
-from protocol.errors import EvidenceError, MalformedMessage
-from protocol.evidence import SignatureCheck
+from protocol.errors import MalformedMessage
+from protocol.evidence import SignatureCheck, canonical, read_as, written
 from protocol.generation import Hex32
 from protocol.locations import LOCATION_BYTES
-from protocol.synapse import KIB, Message, decode, safe_text
+from protocol.synapse import KIB, Message, decode
 from protocol.training import statement as statements
 from protocol.training.judging import Reason, Verdict
 from protocol.training.opening import TRAIN_OPEN, AskOpen, OpenAnswer
@@ -93,7 +93,7 @@ class TrainEvidence(Message):
     @property
     def digest(self) -> str:
         """64 hex digits over everything but the signature."""
-        unsigned = _canonical(self, {"scheme", "signature"})
+        unsigned = canonical(self, {"scheme", "signature"})
         return hashlib.sha256(b"touchstone/training/evidence/v1\x00" + unsigned).hexdigest()
 
     @property
@@ -103,16 +103,7 @@ class TrainEvidence(Message):
 
     def to_json(self) -> bytes:
         """The one form of this evidence in bytes: canonical JSON. Raises EvidenceError when it is too large."""
-        data = _canonical(self, set())
-        if len(data) > MAX_EVIDENCE_BYTES:
-            raise EvidenceError(f"evidence of {len(data)} bytes is above the limit of {MAX_EVIDENCE_BYTES}")
-        return data
-
-
-def _canonical(evidence: TrainEvidence, without: set[str]) -> bytes:
-    """Sorted keys, no spaces, ASCII, shortest floats, bytes in base64url: as evidence of mechanism 0."""
-    plain = evidence.model_dump(mode="json", exclude=without)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+        return written(self, MAX_EVIDENCE_BYTES)
 
 
 def is_training(data: bytes) -> bool:
@@ -128,21 +119,7 @@ def is_training(data: bytes) -> bool:
 
 def decode_evidence(data: bytes) -> TrainEvidence:
     """Inverse of `to_json`; one newline at the end is forgiven. Raises EvidenceError for everything else."""
-    data = data.removesuffix(b"\n")
-    if len(data) > MAX_EVIDENCE_BYTES:
-        raise EvidenceError(f"{len(data)} bytes are more than evidence may have ({MAX_EVIDENCE_BYTES})")
-    try:
-        evidence = TrainEvidence.model_validate_json(data)
-        same = evidence.to_json() == data
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise EvidenceError(safe_text(f"not evidence: {where}: {first['msg']}")) from None
-    except (ValueError, RecursionError):  # text that UTF-8 cannot hold, numbers that are none, nesting without end
-        raise EvidenceError("not evidence: it cannot be written down again") from None
-    if not same:
-        raise EvidenceError("not in the form evidence is written in (canonical JSON); export it again")
-    return evidence
+    return read_as(TrainEvidence, data, MAX_EVIDENCE_BYTES)
 
 
 class Code(str, Enum):
