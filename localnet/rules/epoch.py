@@ -74,8 +74,9 @@ class EpochResult:
     validator_emission: tuple[int, ...]
     emission: tuple[int, ...]
     """Combined (server and validator together), u64: what is stored."""
-    bonds: Mapping[int, tuple[tuple[int, int], ...]]
-    """Rows to write: every uid with a new permit, and an empty row for those that lost it. Others stay untouched."""
+    bonds: Mapping[int, bytes]
+    """Rows to write, as stored (`sparse.pairs` reads them): every uid with a new permit, and an empty row for those
+    that lost it. Others stay untouched."""
 
 
 def _with_owner(permits: Sequence[bool], owner_uid: int | None) -> list[bool]:
@@ -194,7 +195,9 @@ def run_epoch(inputs: EpochInput) -> EpochResult:
         validator_emission=_amounts(emission.validator, inputs.emission),
         emission=_amounts(emission.combined, inputs.emission),
         bonds={
-            uid: stored.get(uid, ()) if new_permits[uid] else () for uid in range(n) if new_permits[uid] or permits[uid]
+            uid: stored.get(uid, b"") if new_permits[uid] else b""
+            for uid in range(n)
+            if new_permits[uid] or permits[uid]
         },
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from localnet.rules.sparse import Row
+from localnet.rules.sparse import Row, pairs
 
 
 def share_out(budget: int, weights: Sequence[int]) -> list[int]:
@@ -36,7 +36,7 @@ def null_epoch(
     n = len(stake)
     candidates = [uid for uid in range(n) if permits[uid]]
     winner = max(candidates, key=lambda uid: (stake[uid], -uid), default=None)
-    row = dict(weights.get(winner, ())) if winner is not None else {}
+    row = dict(pairs(weights.get(winner, ()))) if winner is not None else {}
     row_weights = [row.get(uid, 0) for uid in range(n)]
     if not any(row_weights):
         row_weights = [1] * n

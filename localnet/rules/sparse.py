@@ -19,8 +19,17 @@ from localnet.rules import vectorised as v
 from localnet.rules.errors import RuleError
 from localnet.rules.vectorised import Bools, Ints
 
-Row: TypeAlias = Sequence[tuple[int, int]]
-"""Sparse row as stored: (uid, u16) pairs."""
+Row: TypeAlias = Sequence[tuple[int, int]] | bytes
+"""Sparse row: (uid, u16) pairs, or their bytes as stored, both numbers u16 in little-endian order."""
+
+_PAIR = 4  # bytes of a stored (uid, value)
+
+
+def pairs(row: Row) -> tuple[tuple[int, int], ...]:
+    """A row as (uid, value) pairs."""
+    if not isinstance(row, bytes):
+        return tuple(row)
+    return tuple(zip(*(np.frombuffer(row, "<u2").reshape(-1, 2).T.tolist()), strict=True)) if row else ()
 
 
 @dataclass(frozen=True)
@@ -52,33 +61,41 @@ class Matrix:
         return seen
 
 
+def _flat(row: Row) -> Ints:
+    if isinstance(row, bytes):
+        return np.frombuffer(row, "<u2").astype(np.int64)
+    return np.fromiter(chain.from_iterable(row), dtype=np.int64, count=2 * len(row))
+
+
 def build(rows: Mapping[int, Row], uids: Sequence[int], n: int, what: str) -> Matrix:
     """The given uids' rows; columns of uids >= n are ignored. Raises RuleError for a uid named twice in a row."""
     values = np.zeros((len(uids), n), dtype=np.int64)
     present = np.zeros((len(uids), n), dtype=np.bool_)
-    order: dict[int, list[int]] = {}
-    for at, uid in enumerate(uids):
-        row = rows.get(uid, ())
-        flat = np.fromiter(chain.from_iterable(row), dtype=np.int64, count=2 * len(row)).reshape(-1, 2)
-        flat = flat[flat[:, 0] < n]
-        columns = flat[:, 0]
-        steps = np.diff(columns)
-        if (steps <= 0).any():
-            if len(np.unique(columns)) != len(columns):
-                raise RuleError(f"{what} of uid {uid} name a uid twice")
-            order[at] = columns.tolist()
-        values[at, columns] = flat[:, 1]
-        present[at, columns] = True
+    flat = [_flat(rows.get(uid, ())) for uid in uids]
+    if not flat:
+        return Matrix(values, present)
+    entries = np.concatenate(flat).reshape(-1, 2)
+    at = np.repeat(np.arange(len(uids)), [len(row) // 2 for row in flat])
+    inside = entries[:, 0] < n
+    at, (columns, stored) = at[inside], entries[inside].T
+    values[at, columns] = stored
+    present[at, columns] = True
+    descends = (np.diff(at) == 0) & (np.diff(columns) <= 0)
+    order: dict[int, Sequence[int]] = {}
+    for row in np.unique(at[1:][descends]).tolist():
+        order[row] = columns[at == row].tolist()
+        if len(set(order[row])) != len(order[row]):
+            raise RuleError(f"{what} of uid {uids[row]} name a uid twice")
     return Matrix(values, present, order)
 
 
-def stored_rows(bonds: Matrix) -> list[tuple[tuple[int, int], ...]]:
-    """Rows as stored: (uid, u16), ascending or in the weight row's own order."""
+def stored_rows(bonds: Matrix) -> list[bytes]:
+    """Rows as stored: (uid, u16) as bytes, ascending or in the weight row's own order."""
     values = v.to_u16(bonds.values)
-    rows = []
-    for at in range(len(values)):
-        columns = bonds.order.get(at)
-        if columns is None:
-            columns = np.flatnonzero(bonds.present[at]).tolist()
-        rows.append(tuple(zip(columns, values[at, columns].tolist(), strict=True)))
+    at, columns = np.nonzero(bonds.present)
+    packed = np.stack((columns, values[at, columns]), axis=1).astype("<u2").tobytes()
+    ends = (np.cumsum(bonds.present.sum(axis=1)) * _PAIR).tolist()
+    rows = [packed[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    for row, listed in bonds.order.items():
+        rows[row] = np.stack((listed, values[row, listed]), axis=1).astype("<u2").tobytes()
     return rows

@@ -23,6 +23,7 @@ from localnet.rules.constants import DEFAULTS
 from localnet.rules.epoch import EpochHyper, EpochInput, EpochResult, run_epoch
 from localnet.rules.errors import RuleError
 from localnet.rules.fixed import from_float64
+from localnet.rules.sparse import Row, pairs
 from localnet.rules.weights import max_upscale
 
 FIELDS = tuple(f.name for f in fields(EpochResult) if f.name != "bonds")
@@ -43,7 +44,7 @@ class _Subnet:
     owner_uid: int | None = None
     last_step: int = 0
     weights: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    bonds: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    bonds: dict[int, Row] = field(default_factory=dict)
 
 
 def _stake_bits(value: float) -> int:
@@ -101,7 +102,7 @@ def _replace(subnet: _Subnet, op: Mapping[str, Any]) -> None:
 
 def _reset_bonds(subnet: _Subnet, op: Mapping[str, Any]) -> None:
     for row, entries in subnet.bonds.items():
-        subnet.bonds[row] = tuple(entry for entry in entries if entry[0] != op["uid"])
+        subnet.bonds[row] = tuple(entry for entry in pairs(entries) if entry[0] != op["uid"])
 
 
 def _hyper(subnet: _Subnet, op: Mapping[str, Any]) -> None:
@@ -164,7 +165,7 @@ def _differs(expected: Any, actual: Any, tolerance: float) -> bool:
 
 def _compare_bonds(expected: Mapping[str, Any], subnet: _Subnet, tolerance: float, where: str) -> Iterator[str]:
     for uid, columns in expected.items():
-        row = dict(subnet.bonds.get(int(uid), ()))
+        row = dict(pairs(subnet.bonds.get(int(uid), ())))
         for column, want in columns.items():
             got = row.get(int(column), 0)
             if want is not None and _differs(want, got, tolerance):

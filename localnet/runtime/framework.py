@@ -217,6 +217,16 @@ class StorageMap(_Storage[T]):
         for raw in self.rt.state.keys(start):
             yield self._decode_key(raw, len(start), len(prefix)), self._read(raw)
 
+    def raw_items(self, *prefix: Any) -> Iterator[tuple[Any, bytes]]:
+        """`items` with the values as stored: for values that are cheaper to read in bulk than one by one."""
+        start = self.prefix(*prefix)
+        for raw in self.rt.state.keys(start):
+            yield self._decode_key(raw, len(start), len(prefix)), self.rt.state.get(raw) or b""
+
+    def put_raw(self, keys: Any, raw: bytes) -> None:
+        """Store a value that is encoded already."""
+        self.rt.state.put(self.key(keys), raw)
+
     def clear(self, *prefix: Any) -> None:
         """Remove every entry under `prefix`."""
         for raw in list(self.rt.state.keys(self.prefix(*prefix))):

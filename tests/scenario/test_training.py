@@ -14,7 +14,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,8 @@ MINERS = ("miner-a", "miner-b", "miner-c")
 VALIDATORS = {"validator-a": 400.0, "validator-b": 380.0, "validator-c": 360.0}  # TAO; two are more than half
 KILLS = (Phase.COMMIT, Phase.REVEAL, Phase.SCORE, Phase.AGGREGATE, Phase.ASSIGN, Phase.TRAIN)  # of windows 0 to 5
 LAST = len(KILLS)  # the window in which everybody has to be back
+BLOCK_TIME = 0.25  # seconds
+STARTING_BLOCK_TIME = 1.0  # while neurons start: that takes a phase or two of these windows, and nothing of a real one
 WORDS = Path(__file__).read_text().split()  # any prose will do
 CHANGES = (
     ("architecture.hidden_size", "32"), ("architecture.intermediate_size", "64"),
@@ -101,7 +103,7 @@ async def world(home: Path) -> AsyncIterator[World]:
     with s3_server(home / "s3") as s3:
         for name in names:
             s3.make_bucket(name)
-        async with Localnet(mining="interval", block_time=0.25) as net, Chain(net.url) as chain:
+        async with Localnet(mining="interval", block_time=BLOCK_TIME) as net, Chain(net.url) as chain:
             alice = Operator(chain, ALICE.keypair)
             netuid = await alice.create_subnet(keys["owner"].ss58)
             await alice.admin("sudo_set_admin_freeze_window", {"window": 0})
@@ -117,9 +119,19 @@ async def world(home: Path) -> AsyncIterator[World]:
             location = s3.location("owner").encode()
             async with open_store(location, allow_local=True) as store:
                 given = Start(home / "words", changes=CHANGES)
-                recipe, cid = await prepare(given, await chain.block() + 140, store)
+                recipe, cid = await prepare(given, await chain.block() + 60, store)
                 await commit(chain, netuid, keys["owner"], cid, location)
             yield World(net, chain, netuid, home, s3, recipe, keys)
+
+
+async def up(w: World, house: Household, names: Iterable[str]) -> None:
+    """Until neurons that were just started know the recipe; the chain's time runs slowly meanwhile."""
+    w.net.miner.block_time = STARTING_BLOCK_TIME
+    async with asyncio.timeout(120):
+        while not all("neurons.training: recipe" in house.children[name].log.read_text() for name in names):
+            check(house)
+            await asyncio.sleep(0.1)
+    w.net.miner.block_time = BLOCK_TIME
 
 
 async def kill_in_every_phase(w: World, house: Household) -> None:
@@ -131,12 +143,14 @@ async def kill_in_every_phase(w: World, house: Household) -> None:
             check(house)
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.4)  # into the phase
-        for name in (MINERS[window % 3], tuple(VALIDATORS)[window % 3]):
+        killed = (MINERS[window % 3], tuple(VALIDATORS)[window % 3])
+        for name in killed:
             process = house.children[name].process
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             house.stop([name])
             w.start(house, name)
+        await up(w, house, killed)
 
 
 def check(house: Household) -> None:
@@ -161,6 +175,7 @@ async def test_strangers_grow_a_model_whoever_is_killed(tmp_path: Path, capsys: 
         with Household(tmp_path / "logs", environment) as house:
             for name in (*MINERS, *VALIDATORS):
                 w.start(house, name)
+            await up(w, house, house.children)
             await kill_in_every_phase(w, house)
             found = await records(w, tmp_path / "records", LAST)
             check(house)

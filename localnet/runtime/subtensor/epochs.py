@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from localnet.codec.scale import compact, read_compact
 from localnet.rules import coinbase
 from localnet.rules import epoch as rules
 from localnet.rules.weights import split_emission, storage_index
+from localnet.runtime.framework import StorageMap
 from localnet.runtime.subtensor import commits, networks, staking
 
 if TYPE_CHECKING:
@@ -110,13 +112,18 @@ def _inputs(p: Subtensor, subnet: _Subnet, index: int, emission: int) -> rules.E
         last_update=_fitted(p.LastUpdate[index], n, 0),
         registered_at=subnet.registered_at,
         permits=subnet.permits,
-        weights=dict(p.Weights.items(index)),
-        bonds=dict(p.Bonds.items(index)),
+        weights=_rows(p.Weights, index),
+        bonds=_rows(p.Bonds, index),
         hyper=subnet.hyper,
         last_step=p.LastMechansimStepBlock[subnet.netuid],
         owner_uid=subnet.owner_uid,
         commit_blocks=_commit_blocks(p, subnet, index),
     )
+
+
+def _rows(rows: StorageMap[Any], index: int) -> dict[int, rules.Row]:
+    """uid -> its row as stored, without the length in front: pairs of u16 are read by the thousand."""
+    return {uid: raw[read_compact(raw, 0)[1] :] for uid, raw in rows.raw_items(index)}
 
 
 def _commit_blocks(p: Subtensor, subnet: _Subnet, index: int) -> dict[int, int]:
@@ -149,7 +156,7 @@ def _store_mechanism(p: Subtensor, index: int, result: rules.EpochResult) -> Non
     p.Incentive[index] = list(result.incentive)
     p.emit("IncentiveAlphaEmittedToMiners", netuid=index, emissions=list(result.server_emission))
     for uid, row in result.bonds.items():
-        p.Bonds[index, uid] = list(row)
+        p.Bonds.put_raw((index, uid), compact(len(row) // 4) + row)
 
 
 def _store_subnet(p: Subtensor, netuid: int, result: rules.EpochResult) -> None:
