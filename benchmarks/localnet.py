@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""How fast the local Subtensor is: start, blocks, transfers, storage reads, metagraphs, epochs. Prints JSON.
+"""How fast and how big the local Subtensor is, beside eth-tester in the same run. Prints JSON.
 
-    python benchmarks/localnet.py              all of it, about two minutes
+    python benchmarks/localnet.py               all of it, about six minutes
     python benchmarks/localnet.py start subnet  only these parts
 
 Everything goes through the real thing: `python -m localnet` as a process where a client would see it, extrinsics signed
 and sent over WebSocket, runtime APIs over WebSocket, epochs through the block. Each figure is the median of several
-runs in the same process on the same machine; `machine` says which. Nothing here is a test: no figure can fail.
+runs in the same process on the same machine; `machine` says which. Nothing here is a test: no figure can fail. `aims`
+are what was wanted; eth-tester (py-evm) is what developers of Ethereum contracts know, in a virtual environment of its
+own that is made on first use.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ import asyncio
 import json
 import os
 import platform
+import random
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -30,6 +34,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.peers import environments
 from localnet import Localnet
 from localnet.codec.scale import compact
 from localnet.runtime.extrinsic import Extrinsic
@@ -38,6 +43,18 @@ from localnet.runtime.runtime import SpecRuntime
 ROOT = Path(__file__).resolve().parents[1]
 TAO = 10**9
 NEURONS, VALIDATORS, TEMPO = 256, 64, 360
+ETH_TESTER = "eth-tester[py-evm]==0.14.0b1"
+AIMS = {
+    "process_start_to_first_block_s": 0.6,
+    "fixture_ms": 10,
+    "tempo_360_blocks_256x64_s": 1,
+    "epoch_256x64_ms": 10,
+    "epoch_4096x64_ms": 250,
+    "simulation_1000_epochs_64_neurons_s": 5,
+    "signed_transfers_per_s": 5_000,
+    "get_storage_per_s": 20_000,
+    "resident_after_100000_blocks_mib": 200,
+}
 
 
 def machine() -> dict[str, Any]:
@@ -259,10 +276,114 @@ async def subnet() -> dict[str, Any]:
             cached = 2000 / (time.perf_counter() - began)
             return {"metagraph_256_built_ms": spread(built, 2), "metagraph_256_cached_per_s": round(cached)}
 
+        tempos = []
+        for _ in range(3):
+            began = time.perf_counter()
+            await net.mine(TEMPO)
+            tempos.append(time.perf_counter() - began)
         result = await with_wire(net, work)
-        result["epoch_256x64_in_block_ms"] = spread(epochs, 2)
+        result["tempo_360_blocks_256x64_s"] = spread(tempos)
+        result["epoch_and_payout_256x64_in_block_ms"] = spread(epochs, 2)
         result["resident_mib"] = round(psutil.Process().memory_info().rss / 2**20, 1)
         return dict(result)
+
+
+async def epochs() -> dict[str, Any]:
+    """The epoch's rules alone, Yuma 3, every validator with weights and bonds on everybody; a busy simulation."""
+    from localnet.economy import Miner, Validator, World, drifting, measuring
+    from localnet.economy.world import run as simulate
+    from localnet.rules.epoch import EpochHyper, EpochInput, run_epoch
+
+    def given(n: int, validators: int, rng: random.Random) -> EpochInput:
+        def row() -> bytes:
+            return b"".join(struct.pack("<HH", uid, rng.randrange(1, 65_536)) for uid in range(n))
+
+        return EpochInput(
+            n=n, block=1000, emission=148 * TAO, last_step=640, last_update=[900] * n, registered_at=[5] * n,
+            stake=[rng.randrange(TAO, 1000 * TAO) << 64 if uid < validators else 0 for uid in range(n)],
+            permits=[uid < validators for uid in range(n)], weights={uid: row() for uid in range(validators)},
+            bonds={uid: row() for uid in range(validators)},
+            hyper=EpochHyper(yuma3=True, max_validators=validators),
+        )  # fmt: skip
+
+    report: dict[str, Any] = {}
+    for n in (256, 4096):
+        inputs, times = given(n, VALIDATORS, random.Random(0)), []
+        for _ in range(10):
+            began = time.perf_counter()
+            run_epoch(inputs)
+            times.append((time.perf_counter() - began) * 1e3)
+        report[f"epoch_{n}x{VALIDATORS}_ms"] = spread(times, 2)
+    world = World(
+        validators=[Validator(f"v{at}", 100.0 + at, measuring(0.05)) for at in range(16)],
+        miners=[Miner(f"m{at}", worth=1.0 + at) for at in range(48)],
+        moving=drifting(0.05),
+    )
+    began = time.perf_counter()
+    simulate(world, 1000)
+    report["simulation_1000_epochs_64_neurons_s"] = round(time.perf_counter() - began, 2)
+    return report
+
+
+async def fixture() -> dict[str, Any]:
+    """What a test costs on a chain that is up: snapshot, a transfer in a block of its own, revert."""
+    times, reverts, built = [], [], []
+    for _ in range(10):
+        began = time.perf_counter()
+        async with Localnet(mining="instant"):
+            built.append((time.perf_counter() - began) * 1e3)
+    async with Localnet(mining="instant") as net:
+        for _ in range(200):
+            began = time.perf_counter()
+            before = net.snapshot()
+            await net.extrinsic("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=1)
+            await net.revert(before)
+            times.append((time.perf_counter() - began) * 1e3)
+            began = time.perf_counter()
+            await net.revert(net.snapshot())
+            reverts.append((time.perf_counter() - began) * 1e3)
+    return {
+        "construct_and_serve_ms": spread(built, 1),
+        "snapshot_and_revert_ms": spread(reverts, 3),
+        "snapshot_transfer_revert_ms": spread(times, 2),
+    }
+
+
+async def peer() -> dict[str, Any]:
+    """The same with eth-tester on py-evm, in process, without a server."""
+    python = environments.environment("eth-tester", ETH_TESTER) / "python"
+    found = environments.script(python, "eth_tester_peer.py")
+    return {"version": ETH_TESTER, **{name: spread(times, 3) for name, times in found.items()}}
+
+
+async def size() -> dict[str, Any]:
+    """A process that serves a subnet with 64 neurons and makes 100,000 blocks, keeping 256 of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready"
+        command = [sys.executable, "-m", "localnet", "--port", "0", "--ready-file", str(ready), "--mining", "manual"]
+        process = subprocess.Popen([*command, "--history", "256"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        try:
+            while not ready.exists():
+                await asyncio.sleep(0.01)
+            watched = psutil.Process(process.pid)
+            sizes, began = [watched.memory_info().rss / 2**20], time.perf_counter()
+            async with (
+                aiohttp.ClientSession() as session,
+                session.ws_connect(ready.read_text().strip(), max_msg_size=0) as ws,
+            ):
+                wire = Wire(ws)
+                for _ in range(10):
+                    await wire.one("dev_newBlock", 10_000)
+                    sizes.append(watched.memory_info().rss / 2**20)
+            took = time.perf_counter() - began
+        finally:
+            process.terminate()
+            process.wait(30)
+    return {
+        "resident_after_100000_blocks_mib": round(sizes[-1], 1),
+        "resident_every_10000_blocks_mib": [round(one, 1) for one in sizes],
+        "blocks_per_s": round(100_000 / took),
+    }
 
 
 PARTS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
@@ -271,11 +392,15 @@ PARTS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "reads": reads,
     "transfers": transfers,
     "subnet": subnet,
+    "epochs": epochs,
+    "fixture": fixture,
+    "peer": peer,
+    "size": size,
 }
 
 
 async def run(parts: list[str]) -> None:
-    report: dict[str, Any] = {"benchmark": "localnet", "machine": machine()}
+    report: dict[str, Any] = {"benchmark": "localnet", "machine": machine(), "aims": AIMS}
     for part in parts:
         print(f"{part} ...", file=sys.stderr, flush=True)
         report[part] = await PARTS[part]()

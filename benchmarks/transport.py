@@ -28,48 +28,23 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.peers import environments
+
 PEERS = {"bittensor": "bittensor==10.5.0", "taowire": "taowire==0.1.0a2"}
 TARGETS = {"round_trips_per_second": 1500, "fanout_slowest_s": 0.25}
 
 
-def environment(name: str) -> Path:
-    """The peer's virtual environment, installed on first use; its `bin` directory is returned."""
-    cache = Path(os.environ.get("TOUCHSTONE_CACHE") or Path.home() / ".cache" / "touchstone")
-    venv = cache / "bench" / name
-    done = venv / ".installed"
-    if not done.exists() or done.read_text() != PEERS[name]:
-        print(f"installing {PEERS[name]} into {venv} ...", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(venv / "bin" / "pip"), "install", "-q", PEERS[name]], check=True, stdout=sys.stderr)
-        done.write_text(PEERS[name])
-    return venv / "bin"
-
-
-def run(command: list[str], timeout: float = 600.0) -> str:
-    """Standard output of a peer; what it writes to standard error is shown only when it fails."""
-    with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryDirectory() as home:
-        env = {**os.environ, "HOME": home, "PYTHONPATH": ""}  # v10 and taowire would make files in the user's home
-        finished = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=timeout, env=env, cwd=home
-        )
-        if finished.returncode != 0:
-            errors.seek(0)
-            raise SystemExit(f"{command[0]} failed ({finished.returncode}):\n{errors.read()[-3000:]}")
-        return finished.stdout
-
-
 def script(python: Path, name: str, a: argparse.Namespace) -> dict[str, Any]:
-    """Run one of benchmarks/peers and read the JSON on its last line."""
-    options = [f"--{o.replace('_', '-')}={getattr(a, o)}" for o in SHARED]
-    return json.loads(run([str(python), str(HERE / "peers" / name), *options]).strip().splitlines()[-1])
+    """Run one of benchmarks/peers under the load of `a`."""
+    return environments.script(python, name, [f"--{o.replace('_', '-')}={getattr(a, o)}" for o in SHARED])
 
 
 def touchstone(a: argparse.Namespace) -> dict[str, Any]:
@@ -77,7 +52,7 @@ def touchstone(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def bittensor(a: argparse.Namespace) -> dict[str, Any]:
-    python = environment("bittensor") / "python"
+    python = environments.environment("bittensor", PEERS["bittensor"]) / "python"
     return {"version": "10.5.0", "signed": "requests", **script(python, "bittensor_v10.py", a)}
 
 
@@ -85,13 +60,13 @@ def taowire(a: argparse.Namespace) -> dict[str, Any]:
     """`taowire bench` with our arrangement; its report in our words."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [str(environment("taowire") / "taowire"), "bench", "--skip", "auth"]
+        command = [str(environments.environment("taowire", PEERS["taowire"]) / "taowire"), "bench", "--skip", "auth"]
         command += ["--workers", "1", "--clients", "1"]
         command += ["--duration", str(a.seconds), "--warmup", str(a.warmup), "--concurrency", str(a.in_flight)]
         command += ["--body-bytes", str(a.body_bytes), "--fanout-miners", str(a.miners)]
         command += ["--fanout-hosts", str(a.hosts), "--fanout-rounds", str(a.rounds), "--miner-cpus", "none"]
         command += ["--client-cpus", "none", "--log-level", "WARNING", "--json", str(report)]
-        run(command)
+        environments.run(command)
         found = json.loads(report.read_text())
     through, fan = found["throughput"], found["fanout"]
     return {

@@ -11,7 +11,7 @@ status, doctor, audit          look at the subnet, at this machine, at what the 
 calibrate                      measure honest answers, and draw the judge's thresholds from them
 challenge-bench                every known cheat against the judge: how soon each is found out
 train                          mechanism 1: start a training, mine, validate, look at it, replay it
-simulate                       what becomes of a subnet of many peers under the rules
+simulate                       what strategies earn: on a subnet's epochs (copier, cabal, ..), or in training
 dataset                        make the tokens that models are trained on, and look at them
 artifact                       large files by their hash: put one into a store, get it, read through it
 dispute                        who was wrong about a window's training, and at which step
@@ -25,7 +25,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from localnet.cli import localnet
 from neurons.options import fail, settings_command
@@ -587,8 +589,39 @@ def train_attack_bench(
     _run(attack_bench, options, as_json=as_json)
 
 
-simulate_app = typer.Typer(help="What becomes of a subnet of many peers under the rules.", no_args_is_help=True)
+class ScenarioGroup(TyperGroup):
+    """What is not the name of a command is a scenario: `simulate copier` is `simulate scenario copier`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = not args or args[0] in self.commands or args[0].startswith("-")
+        return super().resolve_command(ctx, args if known else ["scenario", *args])
+
+
+simulate_app = typer.Typer(
+    help="What strategies earn under the rules, epoch after epoch: touchstone simulate SCENARIO, or a command below.",
+    no_args_is_help=True,
+    cls=ScenarioGroup,
+)
 app.add_typer(simulate_app, name="simulate")
+
+
+@simulate_app.command("scenario")
+def simulate_scenario(
+    scenario: Annotated[
+        str, typer.Argument(help="cabal, copier, lazy, self_weighting, sybils, or a Python file (which is run).")
+    ],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each variant; default: the scenario's.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each variant, averaged.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed; the same gives the same result.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write a picture: a .png or .svg file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Strategies on one subnet (copiers, cabals, sybils) under the chain's own epoch code, and what each earned."""
+    from neurons.simulate_scenario import simulate
+
+    _run(simulate, scenario, epochs, seeds, seed, out, as_json=as_json)
 
 
 @simulate_app.command("training")
@@ -742,11 +775,12 @@ def _run(command: Any, *args: Any, **kwargs: Any) -> NoReturn:
     """Run one command's coroutine; errors of the house are one line and status 1, an int is the exit status."""
     import asyncio
 
+    from localnet.errors import LocalnetError
     from template.errors import TemplateError
 
     try:
         code = asyncio.run(command(*args, **kwargs))
-    except TemplateError as error:
+    except (TemplateError, LocalnetError) as error:
         fail(error)
     except KeyboardInterrupt:
         code = 130

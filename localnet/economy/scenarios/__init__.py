@@ -1,0 +1,1 @@
+"""The scenarios that come along, each a file to read and to copy."""
