@@ -51,7 +51,10 @@ setup(
         "cbrrr>=1.1",
         "boto3>=1.36",
         "cryptography",
+        "coincurve>=20",
+        "pycryptodome>=3.20",
         "pynacl",
+        'py_arkworks_bls12381>=0.5,<1; python_version >= "3.11"',  # drand pulses; no release for 3.10 hashes to G1
         "substrate-interface>=1.7.11,<2",
         "typer>=0.15",
         "rich>=13",
@@ -60,5 +63,9 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={"privacy": PRIVACY, "demo": DEMO, "test": TEST, "lint": LINT, "dev": TEST + LINT},
-    entry_points={"console_scripts": ["touchstone = neurons.cli:main"]},
+    entry_points={
+        "console_scripts": ["touchstone = neurons.cli:main"],
+        # Named like the module: a conftest.py that lists the module in pytest_plugins does not load it twice.
+        "pytest11": ["localnet.pytest_plugin = localnet.pytest_plugin"],
+    },
 )

@@ -4,6 +4,7 @@
     runtime/    the pallets a subnet lives by, as a specification       client.py   names and values by metadata
     codec/      SCALE and metadata                                      cli.py      the command
     abi.py      the seam between node and runtime                       errors.py   the error tree
+    powers.py   what developers may do (developer.py: how)              subnets.py  ready-made subnets
 
 Importing the package costs nothing; the names below load what they need.
 """
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from localnet.client import Outcome
-    from localnet.net import TAO, Localnet, SyncLocalnet
+    from localnet.net import TAO, Localnet
+    from localnet.sync import SyncLocalnet
 
 __all__ = ["TAO", "Localnet", "Outcome", "SyncLocalnet"]
 
@@ -22,6 +24,6 @@ __all__ = ["TAO", "Localnet", "Outcome", "SyncLocalnet"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from localnet import net
+    from localnet import net, sync
 
-    return getattr(net, name)
+    return getattr(sync if name == "SyncLocalnet" else net, name)

@@ -1,4 +1,4 @@
-"""The command: `python -m localnet`, also mounted as `touchstone localnet`.
+"""The command: `python -m localnet`, also mounted as `touchstone localnet`. Its sub-commands are in cli_dev.py.
 
 Runs a chain until SIGINT or SIGTERM, then flushes the state file, releases the port and removes the ready file. With
 `--json` everything on standard output is JSON, one object a line; logs go to standard error either way.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from localnet.cli_dev import COMMANDS
 from localnet.errors import LocalnetError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def localnet(
+    context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 9944,
     mining: Annotated[
@@ -41,12 +43,35 @@ def localnet(
     profile: Annotated[str, typer.Option(help="The chain's constants: fast or mainnet.")] = "fast",
     state: Annotated[Path | None, typer.Option(help="File the chain lives in. Without it: memory only.")] = None,
     history: Annotated[int, typer.Option(min=0, help="Blocks whose state stays readable; 0 keeps all.")] = 16_384,
+    drand: Annotated[
+        str | None,
+        typer.Option(
+            help="Drand pulses, which open timelocked weights: network, local (a beacon of this chain's own), or a "
+            "file of published ones. Without it they wait."
+        ),
+    ] = None,
+    finality_lag: Annotated[
+        int,
+        typer.Option(min=0, help="Blocks from the head to the finalized one. polkadot.js shows InBlock from 1 on."),
+    ] = 0,
     ready_file: Annotated[Path | None, typer.Option(help="Write the ws:// address here once it answers.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="JSON on standard output, one object a line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    dev_token: Annotated[
+        str | None,
+        typer.Option(envvar="LOCALNET_DEV_TOKEN", help="Developer methods also answer other machines that have it."),
+    ] = None,
+    features: Annotated[
+        bool, typer.Option("--features", help="List what of the chain is here and what is not, and why; run nothing.")
+    ] = False,
 ) -> None:
-    """Run a local Subtensor until interrupted."""
+    """Run a local Subtensor until interrupted. With a command: ask one that runs."""
+    if context.invoked_subcommand is not None:
+        return
+    if features:
+        _print_features(json_output)
+        return
     if log_level not in LEVELS:
         raise typer.BadParameter(f"choose one of {', '.join(LEVELS)}", param_hint="--log-level")
     logging.basicConfig(
@@ -54,6 +79,7 @@ def localnet(
     )
     options: dict[str, Any] = {
         "host": host, "port": port, "mining": mining, "profile": profile, "state": state, "history": history,
+        "drand": drand, "finality_lag": finality_lag, "dev_token": dev_token,
         "block_time": block_time if block_time is not None else (12.0 if profile == "mainnet" else 0.25),
     }  # fmt: skip
     try:
@@ -103,6 +129,13 @@ async def _wait(net: Localnet, stop: asyncio.Event) -> None:
         raise net.miner.failure
 
 
+def _print_features(json_output: bool) -> None:
+    from localnet.features import as_json, as_text, features
+
+    parts = features()
+    print(json.dumps(as_json(parts), indent=1) if json_output else "\n".join(as_text(parts)))
+
+
 def write_ready_file(path: Path, url: str) -> None:
     """Write atomically: whoever sees the file sees all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,8 +160,10 @@ def _say(json_output: bool, facts: dict[str, Any], text: str, error: bool = Fals
     print(json.dumps(facts) if json_output else text, file=stream, flush=True)
 
 
-app = typer.Typer(add_completion=False, help="A local Subtensor.")
-app.command()(localnet)
+app = typer.Typer(add_completion=False, invoke_without_command=True, pretty_exceptions_enable=False)
+app.callback()(localnet)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
 def main() -> None:

@@ -18,10 +18,12 @@ import xxhash
 
 from localnet.codec import metadata
 from localnet.codec.document import Document, StorageEntry
+from localnet.codec.plain import SS58, Names, Plain
 from localnet.codec.scale import compact, opaque, read_compact
 from localnet.errors import CallFailed, MetadataError, PoolRejected, ScaleError
 from localnet.node.blocks import Block, blake2_256
 from localnet.node.chain import Chain
+from localnet.node.extrinsic import parse
 from localnet.node.pool import Watcher
 from localnet.node.runtime_api import CODE, read_version
 
@@ -94,6 +96,8 @@ class Client:
         self.registry = self.document.registry
         self._version: tuple[bytes | None, bytes, bytes] | None = None
         self._pallets = {index: name for name, index in self.document.pallet_index.items()}
+        self.plain = Plain(self.document, public_key)
+        self.names = Names(self.plain)
 
     # -- values
 
@@ -136,12 +140,34 @@ class Client:
                 return {v["name"]: v for v in self.document.tree["types"][entry["calls"]]["def"]["variant"]}
         raise MetadataError(f"there is no pallet {pallet} with calls")
 
+    def argument_type(self, pallet: str, call: str, argument: str) -> int:
+        """The type of a call's argument."""
+        return next(int(f["type"]) for f in self._call_variants(pallet)[call]["fields"] if f["name"] == argument)
+
+    def read_call(self, value: Any) -> bytes:
+        """A call from JSON: "0x.." (encoded), or {"pallet": .., "call": .., "arguments": {..}}.
+
+        Raises MetadataError, ScaleError.
+        """
+        if isinstance(value, str):
+            raw = bytes.fromhex(value.removeprefix("0x"))
+            self.registry.decode(self.document.call_type, raw)
+            return raw
+        if not isinstance(value, dict) or not {"pallet", "call"} <= set(value) <= {"pallet", "call", "arguments"}:
+            raise ScaleError('a call is "0x.." or {"pallet": .., "call": .., "arguments": {..}}')
+        pallet, name, arguments = value["pallet"], value["call"], value.get("arguments") or {}
+        if name not in self._call_variants(pallet):
+            raise MetadataError(f"there is no call {pallet}.{name}")
+        shown = {pallet: {name: arguments} if arguments else name}
+        return self.registry.encode(self.document.call_type, self.plain.read(self.document.call_type, shown))
+
     def encode_call(self, pallet: str, call: str, arguments: Mapping[str, Any]) -> bytes:
         return self.registry.encode(self.document.call_type, self.call_value(pallet, call, arguments))
 
     # -- storage
 
-    def _entry(self, pallet: str, item: str) -> StorageEntry:
+    def entry(self, pallet: str, item: str) -> StorageEntry:
+        """A storage item. Raises MetadataError."""
         entry = self.document.storage.get((pallet, item))
         if entry is None:
             raise MetadataError(f"there is no storage item {pallet}.{item}")
@@ -149,18 +175,27 @@ class Client:
 
     def storage_key(self, pallet: str, item: str, *keys: Any) -> bytes:
         """The full key with all keys given, a prefix with fewer. Raises MetadataError."""
-        entry = self._entry(pallet, item)
+        entry = self.entry(pallet, item)
         if len(keys) > len(entry.hashers):
             raise MetadataError(f"{pallet}.{item} has {len(entry.hashers)} keys, {len(keys)} were given")
+        return self._key(entry, [self._adapt(type_id, key) for type_id, key in zip(entry.keys, keys, strict=False)])
+
+    def raw_key(self, entry: StorageEntry, keys: Sequence[Any]) -> bytes:
+        """The full key of one entry, its keys given as JSON. Raises MetadataError, ScaleError."""
+        if len(keys) != len(entry.hashers):
+            raise MetadataError(f"{entry.pallet}.{entry.name} has {len(entry.hashers)} keys, {len(keys)} were given")
+        return self._key(entry, [self.plain.read(type_id, key) for type_id, key in zip(entry.keys, keys, strict=True)])
+
+    def _key(self, entry: StorageEntry, keys: Sequence[Any]) -> bytes:
         out = entry.prefix
         for hasher, type_id, key in zip(entry.hashers, entry.keys, keys, strict=False):
             digest, _, follows = HASHERS[hasher]
-            raw = self.registry.encode(type_id, self._adapt(type_id, key))
+            raw = self.registry.encode(type_id, key)
             out += digest(raw) + (raw if follows else b"")
         return out
 
     def query(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> Any:
-        entry = self._entry(pallet, item)
+        entry = self.entry(pallet, item)
         if len(keys) != len(entry.hashers):
             raise MetadataError(f"{pallet}.{item} has {len(entry.hashers)} keys, {len(keys)} were given")
         raw = self.chain.storage(self.storage_key(pallet, item, *keys), block)
@@ -169,7 +204,7 @@ class Client:
         return None if entry.optional else self.registry.decode(entry.value, entry.default)
 
     def query_map(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> dict[Any, Any]:
-        entry = self._entry(pallet, item)
+        entry = self.entry(pallet, item)
         prefix = self.storage_key(pallet, item, *keys)
         number = self.chain.head.number if block is None else block
         out = {}
@@ -191,7 +226,7 @@ class Client:
 
     def storage_write(self, pallet: str, item: str, keys: Sequence[Any], value: Any) -> tuple[bytes, bytes | None]:
         """Raw key and value of a storage write."""
-        entry = self._entry(pallet, item)
+        entry = self.entry(pallet, item)
         raw = None if value is None else self.registry.encode(entry.value, self._adapt(entry.value, value))
         return self.storage_key(pallet, item, *keys), raw
 
@@ -211,13 +246,13 @@ class Client:
     def sign(self, signer: str | bittensor_core.Keypair, call: bytes, nonce: int, tip: int = 0) -> bytes:
         """A signed extrinsic of format 4, immortal, without a metadata hash."""
         pair = keypair(signer) if isinstance(signer, str) else signer
-        extra, additional = self._extensions(nonce, tip)
+        extra, additional = self.extensions(nonce, tip)
         payload = call + extra + additional
         signature = pair.sign(payload if len(payload) <= 256 else blake2_256(payload))
         who = bytes(pair.public_key)
         return opaque(b"\x84\0" + who + bytes((SR25519,)) + bytes(signature) + extra + call)
 
-    def _extensions(self, nonce: int, tip: int) -> tuple[bytes, bytes]:
+    def extensions(self, nonce: int, tip: int) -> tuple[bytes, bytes]:
         """What the extensions put into the extrinsic, and what they add to the signed payload."""
         spec, transaction = self._versions()
         genesis = self.chain.genesis_hash
@@ -260,12 +295,20 @@ class Client:
     def outcome(self, raw: bytes, chain: Chain) -> Outcome:
         """What the newest block that carries an extrinsic says about it."""
         block = self._carrier(raw)
-        index = (block.extrinsics or []).index(raw)
-        events = [event for event in self.events(block.number) if event["phase"] == index]
-        error = next((e for e in map(self._failure, events) if e is not None), None)
-        return Outcome(
-            error is None, error, "0x" + blake2_256(raw).hex(), block.number, "0x" + block.hash.hex(), index, events
-        )
+        return self.outcomes(block, [(block.extrinsics or []).index(raw)])[0]
+
+    def outcomes(self, block: Block, positions: Sequence[int]) -> list[Outcome]:
+        """What a block says about the extrinsics at these positions."""
+        told: dict[Any, list[dict[str, Any]]] = {}
+        for event in self.events(block.number):
+            told.setdefault(event["phase"], []).append(event)
+        out = []
+        for index in positions:
+            digest, events = blake2_256((block.extrinsics or [])[index]), told.get(index, [])
+            error = self.failure(events)
+            place = (block.number, "0x" + block.hash.hex(), index)
+            out.append(Outcome(error is None, error, "0x" + digest.hex(), *place, events))
+        return out
 
     def _carrier(self, raw: bytes) -> Block:
         for block in reversed(self.chain.blocks):
@@ -277,8 +320,12 @@ class Client:
 
     def events(self, block: int | None = None) -> list[dict[str, Any]]:
         """Events of a block: phase is the extrinsic's position, or "Initialization", "Finalization"."""
+        return self.event_list(self.query("System", "Events", block=block))
+
+    def event_list(self, records: Sequence[Any]) -> list[dict[str, Any]]:
+        """The same of a decoded `System.Events`."""
         out = []
-        for record in self.query("System", "Events", block=block):
+        for record in records:
             phase, (pallet, event) = record["phase"], record["event"]
             name, fields = (event, ()) if isinstance(event, str) else event
             out.append(
@@ -291,6 +338,27 @@ class Client:
             )
         return out
 
+    def show_events(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Events with their fields as JSON."""
+        return [{**event, "fields": self._show_fields(event)} for event in events]
+
+    def _show_fields(self, event: Mapping[str, Any]) -> Any:
+        pallet, name, fields = event["pallet"], event["name"], event["fields"]
+        types, events = self.document.tree["types"], self.document.storage["System", "Events"].value
+        parts = types[types[events]["def"]["sequence"]["type"]]["def"]["composite"]
+        type_id = next(part["type"] for part in parts if part["name"] == "event")
+        shown = self.plain.show(type_id, (pallet, name if fields == () else (name, fields)))[pallet]
+        return [] if isinstance(shown, str) else shown[name]
+
+    def show_call(self, raw: bytes) -> dict[str, Any]:
+        """The call in an extrinsic, as JSON: {"pallet", "call", "arguments", "signer"}. Raises ScaleError."""
+        envelope, type_id = parse(raw), self.document.call_type
+        shown = self.plain.show(type_id, self.registry.decode(type_id, envelope.call))
+        pallet, call = next(iter(shown.items()))
+        name, arguments = (call, {}) if isinstance(call, str) else next(iter(call.items()))
+        signer = None if envelope.who is None else bittensor_core.ss58_encode(envelope.who, SS58)
+        return {"pallet": pallet, "call": name, "arguments": arguments, "signer": signer}
+
     def error_name(self, error: Any) -> str:
         """What people call a DispatchError: "NotEnoughBalanceToStake", "BadOrigin", "Token.FundsUnavailable"."""
         if isinstance(error, str):
@@ -301,6 +369,10 @@ class Client:
         pallet = self._pallets.get(value["index"], "?")
         names = {index: name for name, index in self.document.errors.get(pallet, {}).items()}
         return names.get(value["error"][0], f"{pallet}.{value['error'][0]}")
+
+    def failure(self, events: Sequence[Mapping[str, Any]]) -> str | None:
+        """Name of the first error that an extrinsic's events report."""
+        return next((error for error in map(self._failure, events) if error is not None), None)
 
     def _failure(self, event: Mapping[str, Any]) -> str | None:
         name, fields = event["name"], event["fields"]

@@ -14,6 +14,7 @@
     ├── ChainError            the node was asked for something it cannot do
     │   ├── UnknownBlock      no block with this hash or number
     │   ├── StateDiscarded    the block is known, its state is older than the kept history
+    │   ├── PulseError        what a drand source gave is not a pulse of the beacon the chain follows, or not there
     │   └── ExtrinsicFormat   bytes that do not have the envelope of an extrinsic
     ├── RpcError              an error answer on the wire: code, message and data as clients match them
     │   └── PoolRejected      ... because the pool refuses an extrinsic
@@ -93,6 +94,10 @@ class UnknownBlock(ChainError):
 
 class StateDiscarded(ChainError):
     """The block is known, but its state is older than the history the node keeps."""
+
+
+class PulseError(ChainError):
+    """What a drand source gave is not a pulse of the beacon the chain follows, or the source gave nothing."""
 
 
 class ExtrinsicFormat(ChainError):

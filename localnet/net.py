@@ -6,11 +6,10 @@
         outcome = await net.extrinsic("//Alice", "Balances", "transfer_keep_alive", dest="5F3s..", value=1)
         await net.mine(10)
 
-    with SyncLocalnet(mining="instant") as net: ...     # the same, for scripts: the chain runs in a thread of its own
-
 `Localnet` is the node put together (runtime, chain, miner, store, server) plus what tests and scenarios need: sending
-extrinsics in process, reading storage by name, snapshots. It works on whatever runtime it is given; names are looked
-up in that runtime's metadata.
+extrinsics in process, reading storage by name. What a developer may do beyond that (snapshots, impersonation, dry runs,
+explanations, ready-made subnets) is in powers.py, its twin for code without asyncio in sync.py. It works on whatever
+runtime it is given; names are looked up in that runtime's metadata.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import bittensor_core
 
 from localnet.abi import Runtime
 from localnet.client import Client, Outcome, public_key
+from localnet.developer import Developer
 from localnet.errors import ChainError, ConfigError
 from localnet.node.blocks import Block
 from localnet.node.chain import DEFAULT_HISTORY, Chain
@@ -36,13 +35,15 @@ from localnet.node.connection import Subscriptions
 from localnet.node.mining import Miner, MiningMode
 from localnet.node.rpc import Node, Rpc
 from localnet.node.rpc_dev import DevMethods
+from localnet.node.rpc_dev_look import DevLookMethods
+from localnet.node.rpc_dev_state import DevStateMethods
 from localnet.node.runtime_api import RuntimeApi
 from localnet.node.server import Server
 from localnet.node.store import Store, Stored
+from localnet.powers import Powers
+from localnet.subnets import Plan, Subnet, build
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 TAO = 10**9  # rao
 SUDO = "//Alice"  # the sudo key of the development genesis
@@ -63,7 +64,7 @@ def load_runtime(profile: str) -> Runtime:
     return SpecRuntime(PROFILES[profile])
 
 
-class Localnet:
+class Localnet(Powers):
     """A chain, its node and its server, on the running event loop."""
 
     def __init__(
@@ -81,6 +82,8 @@ class Localnet:
         genesis_time: int | None = None,
         genesis: Mapping[str, Any] | None = None,
         secret: bytes | None = None,
+        drand: str | Path | None = None,
+        dev_token: str | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         """
@@ -93,6 +96,10 @@ class Localnet:
         clock, genesis_time: chain time, see localnet.node.clock; genesis_time in ms since 1970
         genesis: the runtime's genesis patch
         secret: 32 bytes the MEV shield's keys come from; default: zeros in memory, random in a state file
+        drand: where pulses come from, which timelocked weights and commitments open with. None: nowhere, they wait;
+            "network": drand's quicknet over HTTP; "local": a beacon of this chain's own (see `seal`); else a file
+            of published pulses. See localnet.node.pulses
+        dev_token: whoever has it may use developer methods from elsewhere; without it only this machine may
         """
         if not 0 <= port <= 65535:
             raise ConfigError(f"port {port} does not exist: 0 (any free one) to 65535")
@@ -102,7 +109,7 @@ class Localnet:
             raise ConfigError(f"unknown mining mode {mining!r}: choose interval, instant or manual")
         self.runtime = runtime or load_runtime(profile)
         self.mining, self.block_time = mining, block_time
-        self._host, self._port = host, port
+        self._host, self._port, self._dev_token = host, port, dev_token
         self._file = None if state is None else Path(state)
         self._options: dict[str, Any] = {
             "genesis": genesis, "finality_lag": finality_lag, "history": history,
@@ -111,7 +118,8 @@ class Localnet:
         self.tasks: list[asyncio.Task[None]] = []  # what runs in the background: ends only when mining cannot go on
         self._store: Store | None = None
         self._server: Server | None = None
-        self._client: Client | None = None
+        self._drand = drand
+        self._feeding: asyncio.Task[None] | None = None
 
     # -- life
 
@@ -129,10 +137,13 @@ class Localnet:
             elif self._store is not None:
                 await self._store.create(self.chain.head, self.chain.state.head)
             self.miner = Miner(self.chain, self.mining, self.block_time, self._store)
+            self.developer = Developer(self.chain, self.miner)
             self.rpc = self._wire()
             if self.mining != "manual" and self.chain.head.number == 0:
                 await self.miner.mine(FIRST_BLOCKS)
-            self._server = Server(self.rpc, self._host, self._port)
+            if self._drand is not None:
+                await self._feed(self._drand)
+            self._server = Server(self.rpc, self._host, self._port, self._dev_token)
             await self._server.start()
         except BaseException:
             await self.stop()
@@ -147,21 +158,28 @@ class Localnet:
         self._store, self._options["secret"] = store, store.secret
         return stored
 
+    async def _feed(self, drand: str | Path) -> None:
+        from localnet.node.drand import follow
+
+        feeder = await follow(self.client, self.miner, drand, self._options["secret"], SUDO)
+        self._feeding = asyncio.ensure_future(feeder.source.run())
+
     def _wire(self) -> Rpc:
         node = Node(self.chain, self.miner, Subscriptions(), RuntimeApi(self.chain))
-        return Rpc(node, DevMethods(node))
+        return Rpc(node, *(group(node, self.developer) for group in (DevMethods, DevStateMethods, DevLookMethods)))
 
     async def stop(self) -> None:
         """Close connections, stop mining, flush the state file. Safe to call twice."""
         if self._server is not None:
             await self._server.stop()
             self._server = None
-        for task in self.tasks:
+        running = [*self.tasks, *([self._feeding] if self._feeding is not None else [])]
+        for task in running:
             task.cancel()
-        for task in self.tasks:
+        for task in running:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        self.tasks = []
+        self.tasks, self._feeding = [], None
         if self._store is not None:
             store, self._store = self._store, None
             await store.close()
@@ -202,9 +220,7 @@ class Localnet:
     @property
     def client(self) -> Client:
         """Names and values of the runtime's metadata: encoding calls, decoding storage."""
-        if self._client is None:
-            self._client = Client(self.chain)
-        return self._client
+        return self.developer.client
 
     # -- time and blocks
 
@@ -224,14 +240,6 @@ class Localnet:
         """Author a block stamped `timestamp` (ms since 1970); its number."""
         await self.miner.travel(timestamp)
         return self.block
-
-    def snapshot(self) -> int:
-        """What `revert` takes to come back here. Any number of snapshots, in any order."""
-        return self.block
-
-    async def revert(self, snapshot: int) -> None:
-        """Undo every block after `snapshot`. Transactions in the pool are checked again."""
-        await self.miner.revert(snapshot)
 
     # -- reading
 
@@ -254,6 +262,25 @@ class Localnet:
     def balance(self, account: Account) -> int:
         """Free balance in rao."""
         return int(self.query("System", "Account", public_key(account))["data"]["free"])
+
+    # -- timelocks
+
+    def seal(self, plaintext: bytes, reveal_round: int) -> bytes:
+        """A ciphertext that opens with the drand round, sealed to the beacon that this chain follows.
+
+        For weights, seal what `localnet.rules.weights.timelock_payload` makes of them. Raises ConfigError on Python
+        3.10, for which there is no BLS12-381 library.
+        """
+        from localnet.rules import timelock
+
+        return timelock.seal(plaintext, self.query("Drand", "BeaconConfig")["public_key"], reveal_round)
+
+    def drand_round(self, ahead: float = 0.0) -> int:
+        """The first drand round that is published later than `ahead` seconds of chain time from now."""
+        from localnet.rules import timelock
+
+        config = self.query("Drand", "BeaconConfig")
+        return timelock.round_at(self.timestamp / 1000 + ahead, config["genesis_time"], config["period"]) + 1
 
     # -- writing
 
@@ -290,134 +317,25 @@ class Localnet:
         outcome = refused or self.client.outcome(raw, self.chain)
         return outcome.checked() if check else outcome
 
-    async def fund(self, account: Account, rao: int) -> None:
-        """Add to an account's free balance, as root (total issuance grows)."""
-        who = public_key(account)
-        await self.sudo("Balances", "force_set_balance", who=("Id", who), new_free=self.balance(who) + rao)
+    # -- making -----------------------------------------------------------------------------------------------------
 
-    async def set_storage(self, pallet: str, item: str, *keys: Any, value: Any) -> None:
-        """Write a storage value by name in a new block; None removes it. It bypasses every rule of the chain."""
-        key, raw = self.client.storage_write(pallet, item, keys, value)
-        await self.miner.mine(1, {key: raw})
+    async def subnet(
+        self,
+        *,
+        miners: int = 3,
+        validators: int = 2,
+        stake: int | Sequence[int] = 100 * TAO,
+        tempo: int | None = None,
+        hyperparameters: Mapping[str, Any] | None = None,
+        label: str | None = None,
+        epochs: int = 1,
+    ) -> Subnet:
+        """A running subnet with its neurons; see `localnet.subnets` for keys and `Plan` for the arguments.
 
-
-class SyncLocalnet:
-    """`Localnet` for synchronous code: same arguments, same names, the chain in a thread with its own event loop."""
-
-    def __init__(self, **options: Any) -> None:
-        self.net = Localnet(**options)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> SyncLocalnet:
-        """Raises what `Localnet.start` raises."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="localnet", daemon=True)
-        self._thread.start()
-        try:
-            self._run(self.net.start())
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """Safe to call twice."""
-        if self._loop is not None:
-            self._run(self.net.stop())
-            self._end()
-
-    def _end(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None and self._thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            loop.close()
-
-    def __enter__(self) -> SyncLocalnet:
-        return self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
-            work.close()
-            raise ChainError("the localnet is not running: use it inside `with`, or call start()")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _read(self, work: Callable[[], T]) -> T:
-        async def read() -> T:
-            return work()
-
-        return self._run(read())
-
-    @property
-    def url(self) -> str:
-        return self.net.url
-
-    @property
-    def block(self) -> int:
-        return self._read(lambda: self.net.block)
-
-    @property
-    def block_hash(self) -> str:
-        return self._read(lambda: self.net.block_hash)
-
-    @property
-    def genesis_hash(self) -> str:
-        return self.net.genesis_hash
-
-    @property
-    def timestamp(self) -> int:
-        return self._read(lambda: self.net.timestamp)
-
-    def mine(self, blocks: int = 1) -> int:
-        return self._run(self.net.mine(blocks))
-
-    def mine_to(self, number: int) -> int:
-        return self._run(self.net.mine_to(number))
-
-    def mine_epoch(self, netuid: int) -> int:
-        return self._run(self.net.mine_epoch(netuid))
-
-    def travel(self, timestamp: int) -> int:
-        return self._run(self.net.travel(timestamp))
-
-    def snapshot(self) -> int:
-        return self._read(self.net.snapshot)
-
-    def revert(self, snapshot: int) -> None:
-        self._run(self.net.revert(snapshot))
-
-    def query(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> Any:
-        return self._read(lambda: self.net.query(pallet, item, *keys, block=block))
-
-    def query_map(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> dict[Any, Any]:
-        return self._read(lambda: self.net.query_map(pallet, item, *keys, block=block))
-
-    def call(self, api: str, method: str, *arguments: Any, block: int | None = None) -> Any:
-        return self._read(lambda: self.net.call(api, method, *arguments, block=block))
-
-    def events(self, block: int | None = None) -> list[dict[str, Any]]:
-        return self._read(lambda: self.net.events(block))
-
-    def balance(self, account: Account) -> int:
-        return self._read(lambda: self.net.balance(account))
-
-    def extrinsic(
-        self, signer: Signer, pallet: str, call: str, /, *, check: bool = True, tip: int = 0, **arguments: Any
-    ) -> Outcome:
-        return self._run(self.net.extrinsic(signer, pallet, call, check=check, tip=tip, **arguments))
-
-    def sudo(self, pallet: str, call: str, /, *, check: bool = True, **arguments: Any) -> Outcome:
-        return self._run(self.net.sudo(pallet, call, check=check, **arguments))
-
-    def fund(self, account: Account, rao: int) -> None:
-        self._run(self.net.fund(account, rao))
-
-    def set_storage(self, pallet: str, item: str, *keys: Any, value: Any) -> None:
-        self._run(self.net.set_storage(pallet, item, *keys, value=value))
+        Raises ConfigError, CallFailed; the chain is as it was then.
+        """
+        plan = Plan(miners, validators, stake, tempo, hyperparameters or {}, label, epochs)
+        return await build(self, plan)
 
 
-__all__ = ["TAO", "Block", "Localnet", "Outcome", "SyncLocalnet"]
+__all__ = ["TAO", "Account", "Block", "Localnet", "Outcome", "Signer"]

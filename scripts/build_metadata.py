@@ -60,11 +60,15 @@ def sentence(name: str) -> str:
     return " ".join(words).capitalize() + "."
 
 
+# Where a name is not the words that people and programs look for in the message.
+SENTENCES = {"NotProxy": "The sender is not a proxy of this account."}
+
+
 def name_errors(tree: Tree) -> None:
     for pallet in tree["pallets"]:
         if pallet["error"] is not None:
             for variant in tree["types"][pallet["error"]]["def"]["variant"]:
-                variant["docs"] = [sentence(variant["name"])]
+                variant["docs"] = [SENTENCES.get(variant["name"]) or sentence(variant["name"])]
 
 
 def add_item(tree: Tree, addition: dict[str, Any]) -> None:

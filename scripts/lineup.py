@@ -22,7 +22,7 @@ import asyncio
 import base64
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -234,14 +234,17 @@ def main() -> None:
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     for offer in (slowed, canned):
-        app.command(offer.__name__)(settings_command(MinerSettings, partial(_start, offer)))
-    app.command("dishonest")(settings_command(MinerSettings, _start_dishonest))
-    app.command("dishonest-trainers")(settings_command(TrainMinerSettings, _start_trainers))
+        app.command(offer.__name__)(settings_command(MinerSettings)(_starting(offer)))
+    app.command("dishonest")(settings_command(MinerSettings)(_start_dishonest))
+    app.command("dishonest-trainers")(settings_command(TrainMinerSettings)(_start_trainers))
     app()
 
 
-def _start(offer: Offer, settings: MinerSettings) -> int:
-    return start(settings, offer)
+def _starting(offer: Offer) -> Callable[[MinerSettings], int]:
+    def started(settings: MinerSettings) -> int:
+        return start(settings, offer)
+
+    return started
 
 
 def _start_dishonest(settings: MinerSettings) -> int:

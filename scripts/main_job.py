@@ -13,13 +13,14 @@ trainers were paid and dishonest ones not, and whether what is public leads to t
 
 Everything is kept below .touchstone/, so that a second run resumes. The pieces: lineup.py (who takes part), stage.py
 (chain, wallets, subnet), training.py (buckets, data, recipe), processes.py (children that cannot outlive this program),
-watch.py and watch_training.py (what the chain paid), table.py (what is shown).
+watch_epochs.py, watch.py and watch_training.py (what the chain paid), table.py (what is shown).
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -51,6 +52,7 @@ REPO = Path(__file__).resolve().parent.parent
 PATIENCE = 900.0  # seconds without a new paid epoch after which the run counts as failed
 SERVING_PATIENCE = 180.0  # seconds for all miners to load and publish
 REFRESH = 1.0  # seconds between two looks at the chain
+MEMORY_LOOKS = 10  # at every tenth look memory is measured too
 
 
 class JobFailed(TemplateError):
@@ -261,8 +263,10 @@ class Job:
         reported: int | None = None
         newest = [time.monotonic() for _ in watchers]  # when a look found the last epoch that paid
         draw = together([_drawing(watcher) for watcher in watchers])
-        while True:
+        for look in itertools.count():
             self._check_children()
+            if look % MEMORY_LOOKS == 0:
+                self.house.measure()
             for number, watcher in enumerate(watchers):
                 for epoch in await watcher.look(self.house):
                     if epoch in watcher.paid:
@@ -301,9 +305,9 @@ class Job:
                 problems += verdict_on(watcher)
                 result |= watcher.result()
         self.display.show(draw)
-        peak = max(watcher.peak_memory for watcher in watchers)
         seconds = round(time.monotonic() - self.began, 1)
-        result |= {"ok": not problems, "problems": problems, "seconds": seconds, "peak_memory_bytes": peak}
+        result |= {"ok": not problems, "problems": problems, "seconds": seconds}
+        result["peak_memory_bytes"] = self.house.peak_memory
         if self.options.report is not None:
             self.options.report.write_text(json.dumps(result, indent=2) + "\n")
             self.display.say(f"wrote {self.options.report}")

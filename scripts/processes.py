@@ -58,6 +58,7 @@ class Household:
         self.logs = logs
         self.env = {**os.environ, **(env or {})}
         self.children: dict[str, Child] = {}
+        self.peak_memory = 0  # bytes, the most that `measure` has found
         self._guard: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Household:
@@ -108,6 +109,10 @@ class Household:
             log.seek(max(0, log.tell() - 8192))
             text = log.read().decode("utf-8", errors="replace")
         return [line for line in text.splitlines() if line.strip()][-lines:]
+
+    def measure(self) -> None:
+        """Look at the memory of all children, for `peak_memory`."""
+        self.peak_memory = max(self.peak_memory, self.memory())
 
     def memory(self) -> int:
         """Bytes used by all children together; pages they share (the model's weights) count once."""

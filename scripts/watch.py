@@ -1,11 +1,10 @@
-"""What the chain paid, and whether that is as it should be.
+"""What the chain paid for answers, and whether that is as it should be.
 
     watcher = Watcher(chain, netuid, LINEUP, addresses, data)
     for epoch in await watcher.look(house): ...      # epochs that have run since the last look
     watcher.rows(), watcher.result(), verdict_on(watcher)
 
-An epoch is read from the state right after its block, never from a later one. It counts as paid when a miner received
-incentive in it. The verdict is pure: it looks only at what was collected.
+Epochs are collected as watch_epochs.py says. The verdict is pure: it looks only at what was collected.
 """
 
 from __future__ import annotations
@@ -17,28 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from lineup import Part
-from processes import Household
+from watch_epochs import ALPHA, EpochWatcher
 
 from protocol.inference import MECHANISM
-from protocol.metagraph import Metagraph, Neuron
-from template.chain import Chain, ChainError
+from protocol.metagraph import Neuron
+from template.chain import Chain
 from template.ledger import Ledger
 
-ALPHA = 10**9  # alpha-rao per alpha
 LEDGER_LOOKS = 3  # validators' ledgers are read at every third look: their rounds take seconds
-MEMORY_LOOKS = 10
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch as the chain holds it right after its block. By part name; incentive and dividends 0..1, emission in
-    alpha-rao."""
-
-    index: int
-    block: int
-    incentive: Mapping[str, float]
-    dividends: Mapping[str, float]
-    emission: Mapping[str, int]
 
 
 @dataclass
@@ -57,84 +42,31 @@ class Row:
     state: str = "starting"
 
 
-class Watcher:
-    """Collects what happens on the subnet, by part name."""
+class Watcher(EpochWatcher):
+    """Adds what validators' ledgers say of answers."""
 
-    def __init__(self, chain: Chain, netuid: int, lineup: Sequence[Part], addresses: Mapping[str, str], data: Path):
-        self.chain = chain
-        self.netuid = netuid
-        self.lineup = lineup
-        self.addresses = addresses
-        self.data = data
-        self.epochs: list[Epoch] = []
-        self.graph: Metagraph | None = None
-        self.weights: dict[str, dict[int, float]] = {}  # validator name -> uid -> share
+    mechanism = MECHANISM
+    words = ("incentive", "no incentive yet")
+
+    def __init__(self, chain: Chain, netuid: int, cast: Sequence[Part], addresses: Mapping[str, str], data: Path):
+        super().__init__(chain, netuid, cast, addresses, data)
         self.scores: dict[str, dict[str, float]] = {}  # validator name -> hotkey -> score
         self.verdicts: dict[str, dict[str, int]] = {}  # hotkey -> counts, all validators together
         self.reasons: dict[str, dict[str, int]] = {}
-        self.states: dict[str, str] = {}
-        self.peak_memory = 0
-        self.next_epoch = 0
-        self._index: int | None = None
-        self._looks = 0
 
-    @property
-    def paid(self) -> list[Epoch]:
-        """Epochs in which a miner received incentive."""
-        miners = [part.name for part in self.lineup if not part.validates]
-        return [epoch for epoch in self.epochs if any(epoch.incentive.get(name, 0.0) > 0 for name in miners)]
+    async def _incentives(self, found: Mapping[str, Neuron], block: int) -> dict[str, float]:
+        return {name: neuron.incentive for name, neuron in found.items()}
 
-    def enough(self, epochs: int) -> bool:
-        return len(self.paid) >= epochs
-
-    async def look(self, house: Household) -> list[Epoch]:
-        """Read everything once; the epochs that are new. A chain that does not answer in time is looked at later."""
-        self.states = {part.name: state_of(house, part) for part in self.lineup}
-        if self._looks % MEMORY_LOOKS == 0:
-            self.peak_memory = max(self.peak_memory, house.memory())
-        self._looks += 1
-        try:
-            return await self._look()
-        except ChainError:
-            return []
-
-    async def _look(self) -> list[Epoch]:
-        self.graph = await self.chain.metagraph(self.netuid)
-        index = int(await self.chain.query("SubnetEpochIndex", self.netuid))
-        last = int(await self.chain.query("LastEpochBlock", self.netuid))
-        self.next_epoch = last + self.graph.tempo
-        for part in self.lineup:
-            if part.validates:
-                uid = self.graph.by_hotkey[self.addresses[part.name]].uid
-                self.weights[part.name] = await self.chain.weights_of(self.netuid, uid)
-        if self._looks % LEDGER_LOOKS == 1:
+    def _look_around(self, is_new: bool) -> None:
+        if is_new or self._looks % LEDGER_LOOKS == 1:
             self._read_ledgers()
-        if self._index is None:
-            self._index = index
-        if index == self._index:
-            return []
-        self._index = index
-        self._read_ledgers()
-        epoch = self._epoch(index, last, await self.chain.metagraph(self.netuid, last))
-        self.epochs.append(epoch)
-        return [epoch]
-
-    def _epoch(self, index: int, block: int, graph: Metagraph) -> Epoch:
-        found = {name: graph.by_hotkey[hotkey] for name, hotkey in self.addresses.items() if hotkey in graph.by_hotkey}
-        return Epoch(
-            index,
-            block,
-            {name: neuron.incentive for name, neuron in found.items()},
-            {name: neuron.dividends for name, neuron in found.items()},
-            {name: neuron.emission for name, neuron in found.items()},
-        )
 
     def _read_ledgers(self) -> None:
         verdicts: dict[str, dict[str, int]] = {}
         reasons: dict[str, dict[str, int]] = {}
-        for part in self.lineup:
+        for part in self.validators:
             path = self.data / f"{part.name}.default" / "ledger.sqlite"
-            if not part.validates or not path.exists():
+            if not path.exists():
                 continue
             with contextlib.closing(Ledger(path)) as ledger:
                 self.scores[part.name] = {h: state.score for h, state in ledger.scores(MECHANISM).items()}
@@ -147,7 +79,7 @@ class Watcher:
     # What is shown and written
 
     def rows(self) -> list[Row]:
-        return [self._row(part) for part in self.lineup]
+        return [self._row(part) for part in self.cast]
 
     def _row(self, part: Part) -> Row:
         row = Row(part, state=self.states.get(part.name, ""))
@@ -175,14 +107,6 @@ class Watcher:
             return None
         return sum(self.weights[name].get(neuron.uid, 0.0) * stake for name, stake in stakes.items()) / total
 
-    def earned(self, name: str) -> int:
-        """Alpha-rao the chain's epochs gave this neuron during this run."""
-        return sum(epoch.emission.get(name, 0) for epoch in self.epochs)
-
-    def told(self, epoch: Epoch) -> str:
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in epoch.incentive.items() if share > 0)
-        return f"incentive {shares}" if shares else "no incentive yet"
-
     def title(self) -> str:
         if self.graph is None:
             return "waiting for the chain"
@@ -200,7 +124,7 @@ class Watcher:
             "block": self.graph.block if self.graph else None,
             "peak_memory_bytes": self.peak_memory,
             "neurons": {row.part.name: self._result(row) for row in self.rows()},
-            "epochs": [{**vars(epoch), "paid": epoch in self.paid} for epoch in self.epochs],
+            "epochs": self._told_epochs(),
         }
 
     def _result(self, row: Row) -> dict[str, Any]:
@@ -230,10 +154,9 @@ class Watcher:
 def verdict_on(watcher: Watcher) -> list[str]:
     """What is not as it should be; empty when honest work was paid, faster work more, and nothing else earned."""
     problems = []
-    honest = [part.name for part in watcher.lineup if not part.validates and part.honest]
-    for part in watcher.lineup:
-        earned = watcher.earned(part.name)
-        incentive = max((epoch.incentive.get(part.name, 0.0) for epoch in watcher.epochs), default=0.0)
+    honest = [part.name for part in watcher.miners if part.honest]
+    for part in watcher.cast:
+        earned, incentive = watcher.earned(part.name), watcher.most(part.name)
         if not part.validates and part.honest and (earned <= 0 or incentive <= 0):
             problems.append(f"{part.name} is honest and earned nothing")
         if not part.validates and not part.honest and incentive > 0:
@@ -244,14 +167,6 @@ def verdict_on(watcher: Watcher) -> list[str]:
     if watcher.earned(fast) <= watcher.earned(slow):
         problems.append(f"{fast} is faster than {slow} and did not earn more")
     return problems
-
-
-def state_of(house: Household, part: Part) -> str:
-    """The last thing a neuron's process logged, without time and module."""
-    words = house.last_words(part.child)
-    if not words:
-        return "starting"
-    return words[0].split(": ", 1)[-1][:80]
 
 
 def _add(total: dict[str, int], more: Mapping[str, int]) -> None:

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from lineup import Part
-from processes import Household
-from watch import ALPHA, MEMORY_LOOKS, Epoch, state_of
+from watch_epochs import ALPHA, EpochWatcher
 
-from protocol.metagraph import Metagraph
+from protocol.metagraph import Neuron
 from protocol.training.ratings import TrainState, weights
-from template.chain import MECHANISM_STRIDE, Chain, ChainError
+from template.chain import MECHANISM_STRIDE, Chain
 from template.errors import TemplateError
 from template.training.ledger import TrainLedger, VerdictRow, WindowRow
 
@@ -61,87 +60,33 @@ class TrainRow:
     state: str = "starting"
 
 
-class TrainWatcher:
+class TrainWatcher(EpochWatcher):
+    """Adds what validators' ledgers say of windows, and the replay."""
+
+    mechanism = MECHANISM
+    words = ("training", "training pays nobody yet")
+
     def __init__(self, chain: Chain, netuid: int, cast: Sequence[Part], addresses: Mapping[str, str], data: Path):
-        self.chain = chain
-        self.netuid = netuid
-        self.cast = cast
-        self.addresses = {part.name: addresses[part.name] for part in cast}
-        self.data = data
-        self.epochs: list[Epoch] = []
-        self.graph: Metagraph | None = None
+        super().__init__(chain, netuid, cast, {part.name: addresses[part.name] for part in cast}, data)
         self.seen: dict[str, Seen] = {}  # by validator
-        self.weights: dict[str, dict[int, float]] = {}  # validator name -> uid -> share, of this mechanism
-        self.states: dict[str, str] = {}
         self.replayed: dict[str, Any] | None = None
-        self.peak_memory = 0
-        self._index: int | None = None
-        self._looks = 0
         self._earlier: int | None = None  # windows that were over when this run began
-
-    @property
-    def miners(self) -> list[Part]:
-        return [part for part in self.cast if not part.validates]
-
-    @property
-    def validators(self) -> list[Part]:
-        return [part for part in self.cast if part.validates]
-
-    @property
-    def paid(self) -> list[Epoch]:
-        """Epochs in which a trainer received incentive."""
-        names = [part.name for part in self.miners]
-        return [epoch for epoch in self.epochs if any(epoch.incentive.get(name, 0.0) > 0 for name in names)]
 
     def enough(self, epochs: int) -> bool:
         """Whether so many epochs have paid, and all honest trainers among them: a rating that pays takes a few windows,
         how many is a matter of ranks. After PATIENT_WINDOWS of this run it is enough in any case."""
         unpaid = [part.name for part in self.miners if part.honest and self.earned(part.name) <= 0]
         windows = len(self.windows) - (self._earlier or 0)
-        return len(self.paid) >= epochs and (not unpaid or windows >= PATIENT_WINDOWS)
+        return super().enough(epochs) and (not unpaid or windows >= PATIENT_WINDOWS)
 
-    async def look(self, house: Household) -> list[Epoch]:
-        """Read everything once; the epochs that are new. A chain that does not answer in time is looked at later."""
-        self.states = {part.name: state_of(house, part) for part in self.cast}
-        if self._looks % MEMORY_LOOKS == 0:
-            self.peak_memory = max(self.peak_memory, house.memory())
-        self._looks += 1
-        try:
-            return await self._look()
-        except ChainError:
-            return []
+    async def _incentives(self, found: Mapping[str, Neuron], block: int) -> dict[str, float]:
+        held = await self.chain.query("Incentive", MECHANISM * MECHANISM_STRIDE + self.netuid, block=block) or []
+        return {n: int(held[one.uid]) / WHOLE if one.uid < len(held) else 0.0 for n, one in found.items()}
 
-    async def _look(self) -> list[Epoch]:
-        self.graph = await self.chain.metagraph(self.netuid)
-        index = int(await self.chain.query("SubnetEpochIndex", self.netuid))
-        last = int(await self.chain.query("LastEpochBlock", self.netuid))
-        for part in self.validators:
-            uid = self.graph.by_hotkey[self.addresses[part.name]].uid
-            self.weights[part.name] = await self.chain.weights_of(self.netuid, uid, mechanism=MECHANISM)
+    def _look_around(self, is_new: bool) -> None:
         self.read_ledgers()
-        if self._index is None:
-            self._index, self._earlier = index, len(self.windows)
-        if index == self._index:
-            return []
-        self._index = index
-        epoch = self._epoch(index, last, await self.chain.metagraph(self.netuid, last), await self._incentives(last))
-        self.epochs.append(epoch)
-        return [epoch]
-
-    async def _incentives(self, block: int) -> list[int]:
-        held = await self.chain.query("Incentive", MECHANISM * MECHANISM_STRIDE + self.netuid, block=block)
-        return [int(value) for value in held or []]
-
-    def _epoch(self, index: int, block: int, graph: Metagraph, incentives: Sequence[int]) -> Epoch:
-        found = {name: graph.by_hotkey[hotkey] for name, hotkey in self.addresses.items() if hotkey in graph.by_hotkey}
-        paid = {n: incentives[one.uid] / WHOLE if one.uid < len(incentives) else 0.0 for n, one in found.items()}
-        return Epoch(
-            index,
-            block,
-            paid,
-            {name: neuron.dividends for name, neuron in found.items()},
-            {name: neuron.emission for name, neuron in found.items()},
-        )
+        if self._earlier is None:
+            self._earlier = len(self.windows)
 
     def read_ledgers(self) -> None:
         """What is new since the last look; a window changes nothing once it is over."""
@@ -195,14 +140,6 @@ class TrainWatcher:
             row.presence = sum(state.presence for state in states) / len(states)
         return row
 
-    def earned(self, name: str) -> int:
-        """Alpha-rao the chain's epochs gave this neuron during this run."""
-        return sum(epoch.emission.get(name, 0) for epoch in self.epochs)
-
-    def told(self, epoch: Epoch) -> str:
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in epoch.incentive.items() if share > 0)
-        return f"training {shares}" if shares else "training pays nobody yet"
-
     def title(self) -> str:
         if not self.windows:
             return "training: no window is over yet"
@@ -218,7 +155,7 @@ class TrainWatcher:
         return {
             "neurons": {row.part.name: self._result(row) for row in self.rows()},
             "windows": [vars(row) for row in self.windows],
-            "epochs": [{**vars(epoch), "paid": epoch in self.paid} for epoch in self.epochs],
+            "epochs": self._told_epochs(),
             "weights": {name: {str(uid): share for uid, share in row.items()} for name, row in self.weights.items()},
             "replay": self.replayed,
         }
@@ -277,7 +214,7 @@ class TrainWatcher:
         the public record leads to the model that validators have."""
         found = []
         for part in self.miners:
-            most = max((epoch.incentive.get(part.name, 0.0) for epoch in self.epochs), default=0.0)
+            most = self.most(part.name)
             if part.honest and (most <= 0 or self.earned(part.name) <= 0):
                 found.append(f"{part.name} trained honestly and earned nothing")
             if not part.honest and most > 0:

@@ -60,6 +60,7 @@ class Document:
         self.storage: dict[tuple[str, str], StorageEntry] = {}
         self.errors: dict[str, dict[str, int]] = {}
         self.calls: dict[str, dict[str, tuple[str, ...]]] = {}
+        self.call_index: dict[tuple[str, str], int] = {}
         self.constants: dict[tuple[str, str], Any] = {}
         for pallet in self.tree["pallets"]:
             self._index_pallet(pallet)
@@ -75,7 +76,7 @@ class Document:
 
     @classmethod
     def load(cls, constants: Mapping[tuple[str, str], int] | None = None) -> Document:
-        """The shipped document with some u64 constants replaced, e.g. {("Aura", "SlotDuration"): 12000}."""
+        """The shipped document with some integer constants replaced, e.g. {("Aura", "SlotDuration"): 12000}."""
         return cls(*_parsed(tuple(sorted((constants or {}).items()))))
 
     def _index_pallet(self, pallet: metadata.Tree) -> None:
@@ -84,7 +85,9 @@ class Document:
         for constant in pallet["constants"]:
             self.constants[name, constant["name"]] = self.registry.decode(constant["type"], constant["value"])
         self.errors[name] = {v["name"]: v["index"] for v in self._variants(pallet["error"])}
-        self.calls[name] = {v["name"]: tuple(f["name"] for f in v["fields"]) for v in self._variants(pallet["calls"])}
+        calls = self._variants(pallet["calls"])
+        self.calls[name] = {v["name"]: tuple(f["name"] for f in v["fields"]) for v in calls}
+        self.call_index |= {(name, v["name"]): v["index"] for v in calls}
         for entry in (pallet["storage"] or {"entries": []})["entries"]:
             self.storage[name, entry["name"]] = self._storage_entry(pallet["storage"]["prefix"], name, entry)
 

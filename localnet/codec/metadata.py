@@ -46,6 +46,12 @@ class Reader:
     def u8(self) -> int:
         return self.take(1)[0]
 
+    def flag(self) -> bool:
+        value = self.u8()
+        if value > 1:
+            raise MetadataError(f"metadata is damaged near byte {self.offset}: {value} is neither 0 nor 1")
+        return value == 1
+
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "little")
 
@@ -67,7 +73,7 @@ class Reader:
         return [item() for _ in range(self.compact())]
 
     def option(self, item: Callable[[], T]) -> T | None:
-        return item() if self.u8() else None
+        return item() if self.flag() else None
 
     def strings(self) -> list[str]:  # type: ignore[valid-type]
         return [self.str() for _ in range(self.compact())]
@@ -159,7 +165,7 @@ def _read_pallet(r: Reader, version: int) -> Tree:
 
 def _read_entry(r: Reader) -> Tree:
     entry: Tree = {"name": r.str(), "modifier": MODIFIERS[r.u8()]}
-    if r.u8() == 0:
+    if not r.flag():
         entry.update(hashers=[], key=None, value=r.compact())
     else:
         entry.update(hashers=r.list(lambda: HASHERS[r.u8()]), key=r.compact(), value=r.compact())

@@ -184,7 +184,7 @@ class Registry:
         if kind == "primitive":
             return _primitive_encoder(body)
         if kind == "compact":
-            return compact
+            return compact if self._compact_bits(body) else lambda value: b""
         if kind in ("sequence", "array"):
             return self._list_encoder(body["type"], body.get("len"))
         if kind == "tuple":
@@ -269,13 +269,18 @@ class Registry:
             return self._option_decoder(type_id) if self.is_option(type_id) else self._enum_decoder(body)
         raise ScaleError(f"type {type_id}: {kind} is not supported")
 
-    def _compact_decoder(self, inner: int) -> Decoder:
+    def _compact_bits(self, inner: int) -> int:
+        """Bits of the integer that a Compact holds; 0 for Compact<()>, which takes no bytes at all."""
         kind, body = self._kind(inner)
-        while kind == "composite":
-            if not body:
-                return read_compact
+        while kind == "composite" and body:
             kind, body = self._kind(body[0]["type"])
-        limit = 1 << 8 * INT_BYTES.get(body, 32) if kind == "primitive" else 1 << 256
+        return 8 * INT_BYTES[body] if kind == "primitive" else 0
+
+    def _compact_decoder(self, inner: int) -> Decoder:
+        bits = self._compact_bits(inner)
+        if not bits:
+            return lambda data, offset: ((), offset)
+        limit = 1 << bits
 
         def decode(data: bytes, offset: int) -> tuple[int, int]:
             value, offset = read_compact(data, offset)

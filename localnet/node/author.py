@@ -4,19 +4,22 @@
 refuses, or breaks off in, is rolled back and costs only itself. What the draft says about each pool entry is acted
 upon after the block is sealed, so a block that has to be built again has had no effect.
 
-A MEV-shield carrier is followed by the extrinsic sealed inside it (see shield.py).
+A MEV-shield carrier is followed by the extrinsic sealed inside it (see shield.py). What a developer adds (unsigned
+extrinsics before those of the pool, storage written at the very end) is marked in the header (see marks.py).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from localnet.codec.scale import compact, opaque
 from localnet.errors import ChainError, RuntimeApiMissing, RuntimeTrap, ScaleError
 from localnet.node.blocks import ZERO, Header, slot_item
 from localnet.node.extrinsic import split_vector
+from localnet.node.marks import Impersonated, mark
 from localnet.node.pool import Entry
 from localnet.node.shield import INHERENT as SHIELD_INHERENT
 from localnet.node.shield import MIN_CARRIER, Shield, decode_sealed
@@ -30,6 +33,7 @@ MAX_EXTRINSICS = 4096  # keeps one block below about a second of work
 MAX_EXHAUSTED = 16  # extrinsics that do not fit before the author stops looking for one that does
 
 Call = Callable[[str, bytes], bytes]
+Changes: TypeAlias = "Mapping[bytes, bytes | None] | Callable[[VersionedState], Mapping[bytes, bytes | None]]"
 
 
 @dataclass
@@ -62,14 +66,15 @@ class Author:
         timestamp: int,
         slot: int,
         entries: Iterable[Entry],
-        changes: Mapping[bytes, bytes | None],
+        changes: Changes,
+        impersonated: Sequence[Impersonated] = (),
     ) -> Draft:
-        """Build block `number`. `changes` are raw storage writes made before it (a developer's, not a chain's).
+        """Build block `number`. `impersonated` are applied before the pool's; `changes` are raw storage writes made
+        when everything else is done, or a function that works them out then. Both are a developer's, not the chain's.
 
-        Raises RuntimeTrap when the block cannot be built whatever its extrinsics; the caller then abandons the state.
+        Raises RuntimeTrap when the block cannot be built whatever its extrinsics, PoolRejected when an impersonated
+        one is refused; the caller then abandons the state.
         """
-        for key, value in changes.items():
-            self.state.put(key, value)
         draft = Draft(Header(parent, number, ZERO, ZERO, (slot_item(slot),)))
         self._call("Core_initialize_block", draft.header.encode())
         items = {
@@ -82,9 +87,22 @@ class Author:
             if refusal is not None or not dispatched:
                 raise ChainError(f"block {number}: an inherent failed: {refusal.text if refusal else raw.hex()}")
             draft.extrinsics.append(raw)
+        placed = [(self._impersonate(draft, one), one) for one in impersonated]
         self._fill(draft, entries)
-        draft.header = Header.decode(self._call("BlockBuilder_finalize_block", b""))
+        header = Header.decode(self._call("BlockBuilder_finalize_block", b""))
+        written = changes(self.state) if callable(changes) else changes
+        for key, value in written.items():
+            self.state.put(key, value)
+        draft.header = replace(header, digest=header.digest + mark(placed, len(written)))
         return draft
+
+    def _impersonate(self, draft: Draft, one: Impersonated) -> int:
+        """Put an extrinsic that nobody signed into the block; its position. Raises PoolRejected."""
+        refusal, _ = self._apply(one.argument, "DevApi_apply_extrinsic")
+        if refusal is not None:
+            raise refusal.rejected()
+        draft.extrinsics.append(one.raw)
+        return len(draft.extrinsics) - 1
 
     def _fill(self, draft: Draft, entries: Iterable[Entry]) -> None:
         size = exhausted = 0
@@ -111,12 +129,12 @@ class Author:
             else:
                 draft.refused.append((entry, refusal))
 
-    def _apply(self, raw: bytes) -> tuple[Refusal | None, bool]:
+    def _apply(self, raw: bytes, method: str = "BlockBuilder_apply_extrinsic") -> tuple[Refusal | None, bool]:
         """Apply an extrinsic in a transaction of its own, kept unless the runtime refuses it or breaks off."""
         depth = self.state.depth
         self.state.begin()
         try:
-            result = read_apply_result(self._call("BlockBuilder_apply_extrinsic", raw))
+            result = read_apply_result(self._call(method, raw))
         except BaseException:
             while self.state.depth > depth:
                 self.state.rollback()

@@ -11,9 +11,10 @@ was authored in and closes with a seal. Two things differ from a released node a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import overload
 
 from localnet.codec.scale import compact, opaque, read_compact
 from localnet.errors import ScaleError
@@ -27,7 +28,7 @@ def blake2_256(data: bytes) -> bytes:
     return blake2b(data, digest_size=32).digest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """A block header; `digest` holds SCALE-encoded digest items."""
 
@@ -88,7 +89,7 @@ def _digest_item_end(data: bytes, offset: int) -> int:
     return start + size
 
 
-@dataclass
+@dataclass(slots=True)
 class Block:
     """A sealed block: header, its hash, its extrinsics with their length prefixes, its time in ms (0 for genesis).
 
@@ -111,6 +112,50 @@ class Block:
         """The signed block as `chain_getBlock` shows it."""
         extrinsics = ["0x" + raw.hex() for raw in self.extrinsics or ()]
         return {"block": {"header": self.header.json(), "extrinsics": extrinsics}, "justifications": None}
+
+
+class Blocks(Sequence[Block]):
+    """All blocks by number, genesis first. Those below the kept history are bytes until somebody asks: a long chain is
+    mostly old headers, and an object takes three times as much.
+    """
+
+    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+        self._old: list[bytes] = []  # timestamp (8), header
+        self._recent = list(blocks)
+
+    def __len__(self) -> int:
+        return len(self._old) + len(self._recent)
+
+    @overload
+    def __getitem__(self, index: int) -> Block: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Block]: ...
+
+    def __getitem__(self, index: int | slice) -> Block | list[Block]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = index if index >= 0 else index + len(self)
+        if number < 0:
+            raise IndexError(f"there is no block {index}")
+        if number >= len(self._old):
+            return self._recent[number - len(self._old)]
+        record = self._old[number]
+        return Block(Header.decode(record[8:]), None, int.from_bytes(record[:8], "little"))
+
+    def append(self, block: Block) -> None:
+        self._recent.append(block)
+
+    def truncate(self, length: int) -> None:
+        """Drop the newest blocks. Those that are bytes already stay: nobody goes back below the kept history."""
+        del self._recent[max(length - len(self._old), 0) :]
+
+    def fold(self, below: int) -> None:
+        """Keep only header and time of the blocks before number `below`; their bodies are gone."""
+        count = max(below - len(self._old), 0)
+        for block in self._recent[:count]:
+            self._old.append(block.timestamp.to_bytes(8, "little") + block.header.encode())
+        del self._recent[:count]
 
 
 def slot_item(slot: int) -> bytes:

@@ -21,11 +21,20 @@ from typing import Any
 
 from localnet.abi import Runtime, State
 from localnet.codec.scale import opaque
-from localnet.errors import ChainError, ExtrinsicFormat, LocalnetError, RuntimeApiMissing, RuntimeTrap, UnknownBlock
-from localnet.node.author import Author, Draft
-from localnet.node.blocks import ZERO, Block, Header, blake2_256, extrinsics_digest, sealed, state_digest
+from localnet.errors import (
+    ChainError,
+    ExtrinsicFormat,
+    LocalnetError,
+    PoolRejected,
+    RuntimeApiMissing,
+    RuntimeTrap,
+    UnknownBlock,
+)
+from localnet.node.author import Author, Changes, Draft
+from localnet.node.blocks import ZERO, Block, Blocks, Header, blake2_256, extrinsics_digest, sealed, state_digest
 from localnet.node.clock import ChainClock
 from localnet.node.extrinsic import parse
+from localnet.node.marks import Impersonated
 from localnet.node.pool import BAN_BLOCKS, Entry, Pool, Watcher
 from localnet.node.shield import Shield
 from localnet.node.state import Journal, VersionedState
@@ -60,7 +69,7 @@ class Chain:
         self.finality_lag, self.history = finality_lag, history
         self.pool = pool or Pool()
         self.shield = Shield(secret)
-        self.blocks: list[Block] = []
+        self.blocks = Blocks()
         self.by_hash: dict[bytes, int] = {}
         self.listeners: list[Listener] = []
         self.reverted: list[Listener] = []  # called with the new head and the storage a revert changed
@@ -75,19 +84,20 @@ class Chain:
     # -- genesis and restart
 
     def _create(self, genesis: Mapping[str, Any]) -> None:
-        answer = self._run("GenesisBuilder_build_state", opaque(json.dumps(genesis).encode()), self.state)
+        answer = self.run("GenesisBuilder_build_state", opaque(json.dumps(genesis).encode()), self.state)
         if answer[:1] != b"\0":
             raise ChainError(f"the runtime refuses the genesis state: {answer[2:].decode(errors='replace')}")
-        metadata = self._run("Metadata_metadata_at_version", (15).to_bytes(4, "little"), self.state)
+        metadata = self.run("Metadata_metadata_at_version", (15).to_bytes(4, "little"), self.state)
         root = state_digest(blake2_256(metadata), self.state.seal(0))
         self._append(Block(Header(ZERO, 0, root, extrinsics_digest([])), [], 0))
 
     def restore(self, state: VersionedState, blocks: Sequence[Block]) -> None:
         """Go on from a stored chain with the same genesis."""
         self.state = self._author.state = state
-        self.blocks, self.by_hash = [], {}
+        self.blocks, self.by_hash = Blocks(), {}
         for block in blocks:
             self._append(block)
+        self.blocks.fold(state.oldest)
 
     def _append(self, block: Block) -> None:
         self.blocks.append(block)
@@ -119,7 +129,8 @@ class Chain:
 
     # -- the runtime
 
-    def _run(self, method: str, data: bytes, state: State) -> bytes:
+    def run(self, method: str, data: bytes, state: State) -> bytes:
+        """Run a runtime function against a state. Raises RuntimeApiMissing, RuntimeTrap."""
         try:
             return self.runtime.call(method, data, state)
         except LocalnetError:
@@ -129,7 +140,7 @@ class Chain:
             raise RuntimeTrap(f"{method}: {type(error).__name__}: {error}") from error
 
     def _run_open(self, method: str, data: bytes) -> bytes:
-        return self._run(method, data, self.state)
+        return self.run(method, data, self.state)
 
     def call(self, method: str, data: bytes, number: int | None = None) -> bytes:
         """Run a runtime function on the state after a block (default: the head); nothing it writes is kept.
@@ -139,12 +150,12 @@ class Chain:
         if number is not None and number != self.head.number:
             view = self.state.at(number)
             view.begin()
-            return self._run(method, data, view)
+            return self.run(method, data, view)
         state = self.state
         depth = state.depth
         state.begin()
         try:
-            return self._run(method, data, state)
+            return self.run(method, data, state)
         finally:
             while state.depth > depth:
                 state.rollback()
@@ -189,13 +200,15 @@ class Chain:
 
     # -- blocks
 
-    def author(self, changes: Mapping[bytes, bytes | None] | None = None) -> Block:
-        """Build, seal and announce the next block; `changes` are raw storage writes that precede it.
+    def author(self, changes: Changes | None = None, impersonated: Sequence[Impersonated] = ()) -> Block:
+        """Build, seal and announce the next block. `changes` are raw storage writes at its end (see `Author.build`),
+        `impersonated` extrinsics that nobody signed: a developer's means, marked in the header.
 
-        Raises RuntimeTrap or ChainError when the runtime cannot build a block at all; nothing is changed then.
+        Raises RuntimeTrap or ChainError when the runtime cannot build a block at all, PoolRejected when it refuses an
+        impersonated extrinsic; nothing is changed then.
         """
         timestamp = self.clock.next(self.head.timestamp, self.slot_ms)
-        draft = self._draft(timestamp, changes or {})
+        draft = self._draft(timestamp, changes or {}, impersonated)
         self.clock.stamped()
         block, diff = self._seal(draft, timestamp)
         if self.history and block.number % DISCARD_STEP == 0:
@@ -206,18 +219,18 @@ class Chain:
         self._finalize()
         return block
 
-    def _draft(self, timestamp: int, changes: Mapping[bytes, bytes | None]) -> Draft:
+    def _draft(self, timestamp: int, changes: Changes, impersonated: Sequence[Impersonated]) -> Draft:
         number, slot, parent = self.head.number + 1, timestamp // self.slot_ms, self.head.hash
         entries = list(self.pool.ordered())
         try:
-            return self._author.build(parent, number, timestamp, slot, entries, changes)
+            return self._author.build(parent, number, timestamp, slot, entries, changes, impersonated)
         except LocalnetError as error:
             self.state.abandon()
-            if not entries:
+            if not entries or isinstance(error, PoolRejected):
                 raise
             log.error("block %d could not be built: %s; trying without its extrinsics", number, error)
         try:
-            draft = self._author.build(parent, number, timestamp, slot, (), changes)
+            draft = self._author.build(parent, number, timestamp, slot, (), changes, impersonated)
         except LocalnetError:
             self.state.abandon()
             raise
@@ -227,7 +240,7 @@ class Chain:
 
     def _seal(self, draft: Draft, timestamp: int) -> tuple[Block, Journal]:
         diff = self.state.seal(draft.header.number)
-        header = draft.header
+        header = replace(draft.header, parent_hash=self.head.hash)  # the same bytes, held once
         if header.state_root == ZERO:
             header = replace(header, state_root=state_digest(self.head.header.state_root, diff))
         if header.extrinsics_root == ZERO:
@@ -275,8 +288,7 @@ class Chain:
     def _discard(self, below: int) -> None:
         if below <= self.state.oldest:
             return
-        for number in range(self.state.oldest, below):
-            self.blocks[number].extrinsics = None
+        self.blocks.fold(below)
         self.state.discard(below)
 
     def revert(self, number: int) -> Journal:
@@ -285,7 +297,7 @@ class Chain:
         undone = self.state.revert(number)
         for block in self.blocks[number + 1 :]:
             del self.by_hash[block.hash]
-        del self.blocks[number + 1 :]
+        self.blocks.truncate(number + 1)
         while self._unfinal and self._unfinal[-1][0] > number:
             for entry in self._unfinal.pop()[2]:
                 entry.tell({"retracted": "0x" + self.head.hash.hex()})

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from localnet.errors import ChainError
 
 ClockMode = Literal["wall", "step"]
+ClockState: TypeAlias = "tuple[int, int | None]"
+
+
+LATEST = 253_402_300_800_000  # ms since 1970: what dates and 64-bit slots can still say, with ages of blocks to follow
 
 
 def wall_ms() -> int:
@@ -41,11 +45,21 @@ class ChainClock:
         return max(wanted, earliest)
 
     def travel(self, to: int, last: int, slot_ms: int) -> None:
-        """The next block is stamped `to` milliseconds. Raises ChainError unless that is a slot after the last one."""
+        """The next block is stamped `to` milliseconds. Raises ChainError unless that is a slot after the last one and
+        before the year 10000."""
+        if to >= LATEST:
+            raise ChainError(f"chain time ends with the year 9999: the next block's time is below {LATEST} ms")
         if to < last + slot_ms:
             raise ChainError(f"chain time only moves forward: the next block's time is {last + slot_ms} ms or later")
         self._jump = to
         self._offset = to - self._now()
+
+    def state(self) -> ClockState:
+        """What `restore` takes: how far chain time is from wall time, and where it is about to jump."""
+        return self._offset, self._jump
+
+    def restore(self, state: ClockState) -> None:
+        self._offset, self._jump = state
 
     def stamped(self) -> None:
         """A block took the timestamp `next` gave."""

@@ -16,14 +16,18 @@ import orjson
 from localnet.errors import RpcError
 
 MAX_SUBSCRIPTIONS = 1024  # per connection
+MAX_SUBSCRIBED = 4 * 2**20  # bytes that the arguments of a connection's subscriptions may take
 
 
 class Connection:
-    """One client. `local`: it may use dev methods. `subscribes`: it can be sent notifications (not over POST)."""
+    """One client. `local`: it may use dev methods (this machine, or the dev token). `subscribes`: it can be sent
+    notifications (not over POST)."""
 
     def __init__(self, *, local: bool, subscribes: bool) -> None:
         self.local, self.subscribes = local, subscribes
         self.subscriptions: dict[str, str] = {}  # id -> kind
+        self.subscribed = 0  # bytes of their arguments
+        self.held_bytes = 0  # of notifications that wait for `flush`
         self._fresh: set[str] = set()
         self._held: list[bytes] = []
 
@@ -34,7 +38,7 @@ class Connection:
         """The answer is queued: let the notifications held back follow it."""
         if self._fresh:
             self._fresh.clear()
-            held, self._held = self._held, []
+            held, self._held, self.held_bytes = self._held, [], 0
             for message in held:
                 self.send(message)
 
@@ -45,6 +49,7 @@ class Connection:
         )  # fmt: skip
         if identifier in self._fresh:
             self._held.append(message)
+            self.held_bytes += len(message)
         else:
             self.send(message)
 
@@ -52,16 +57,25 @@ class Connection:
 class Subscriptions:
     def __init__(self) -> None:
         self._kinds: dict[str, dict[str, tuple[Connection, Any]]] = {}
+        self._sizes: dict[str, int] = {}  # of arguments that have one
 
-    def add(self, connection: Connection, kind: str, argument: Any = None) -> str:
-        """Subscribe; returns the id. Raises RpcError over POST and beyond the limit."""
+    def add(self, connection: Connection, kind: str, argument: Any = None, size: int = 0) -> str:
+        """Subscribe; returns the id. `size`: bytes that the argument takes. Raises RpcError over POST and beyond the
+        limits.
+        """
         if not connection.subscribes:
             raise RpcError(-32601, "Method not found", "subscriptions need a WebSocket connection")
         if len(connection.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise RpcError(
                 -32006, "Too many subscriptions on the connection", f"Exceeded max limit of {MAX_SUBSCRIPTIONS}"
             )
+        if connection.subscribed + size > MAX_SUBSCRIBED:
+            limit = f"Exceeded max limit of {MAX_SUBSCRIBED} bytes of keys"
+            raise RpcError(-32006, "Too many subscriptions on the connection", limit)
         identifier = secrets.token_hex(8)
+        if size:
+            self._sizes[identifier] = size
+            connection.subscribed += size
         connection.subscriptions[identifier] = kind
         connection._fresh.add(identifier)
         self._kinds.setdefault(kind, {})[identifier] = (connection, argument)
@@ -72,6 +86,7 @@ class Subscriptions:
         if kind is None:
             return False
         del self._kinds[kind][identifier]
+        connection.subscribed -= self._sizes.pop(identifier, 0)
         return True
 
     def forget(self, connection: Connection) -> None:

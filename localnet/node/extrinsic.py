@@ -42,6 +42,7 @@ class Envelope:
     nonce: int = 0
     era: Era | None = None
     tip: int = 0
+    call: bytes = b""
 
 
 def frame(body: bytes) -> bytes:
@@ -82,7 +83,7 @@ def parse(raw: bytes) -> Envelope:
             raise ExtrinsicFormat("the extrinsic is empty")
         version, digest = raw[offset], blake2_256(raw)
         if version in BARE:
-            return Envelope(raw, digest)
+            return Envelope(raw, digest, call=raw[offset + 1 :])
         if version != SIGNED:
             raise ExtrinsicFormat(f"extrinsic version byte {version:#04x} is not supported: 0x84, 0x04 or 0x05")
         return _parse_signed(raw, digest, offset + 1)
@@ -102,7 +103,7 @@ def _parse_signed(raw: bytes, digest: bytes, offset: int) -> Envelope:
     tip, offset = read_compact(raw, offset)
     if offset + 1 >= len(raw):  # the metadata-hash mode, then at least one byte of call
         raise ExtrinsicFormat("the extrinsic ends before its call")
-    return Envelope(raw, digest, who, nonce, era, tip)
+    return Envelope(raw, digest, who, nonce, era, tip, raw[offset + 1 :])
 
 
 def _parse_era(raw: bytes, offset: int) -> tuple[Era | None, int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,13 +34,14 @@ from localnet.errors import (
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
+HEX_NUMBER = re.compile("0x[0-9a-fA-F]+")
 Parser = Callable[[Any, Any], Any]  # (the api object, JSON value) -> argument; ValueError when it does not fit
 
 INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR, CLIENT_ERROR = -32600, -32601, -32602, -32603, 4003
 
 
 def method(*names: str, dev: bool = False) -> Callable[[F], F]:
-    """Register a function under these method names. `dev`: answers on this machine only."""
+    """Register a function under these method names. `dev`: answers on this machine, or to the dev token."""
 
     def mark(function: F) -> F:
         function.rpc_names, function.rpc_dev = names, dev  # type: ignore[attr-defined]
@@ -67,15 +69,18 @@ def hex_bytes(value: Any) -> bytes:
     """Raises ValueError unless `value` is hex digits, with or without 0x (the SDK's `state_call` has none)."""
     if not isinstance(value, str):
         raise ValueError("expected a string of hex digits")
-    return bytes.fromhex(value.removeprefix("0x"))
+    data = bytes.fromhex(value.removeprefix("0x"))
+    if 2 * len(data) != len(value.removeprefix("0x")):  # fromhex passes over white space
+        raise ValueError("expected hex digits and nothing between them")
+    return data
 
 
 def integer(value: Any) -> int:
     """Raises ValueError unless `value` is a number from 0 on, or a string of hex digits with 0x in front."""
-    if isinstance(value, str) and value.startswith("0x"):
+    if isinstance(value, str) and 2 < len(value) <= 18 and HEX_NUMBER.fullmatch(value):
         return int(value, 16)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("expected a whole number that is not negative")
+        raise ValueError("expected a whole number of at most 64 bits that is not negative")
     return value
 
 
@@ -115,8 +120,10 @@ class Methods:
         if not isinstance(request, dict):
             return _error(None, INVALID_REQUEST, "Invalid request", "a request is a JSON object")
         identifier = request.get("id")
-        if not isinstance(identifier, int | str | float | None):
+        if isinstance(identifier, bool) or not isinstance(identifier, int | str | float | None):
             return _error(None, INVALID_REQUEST, "Invalid request", "the id must be a number or a string")
+        if not isinstance(request.get("method"), str):  # no notification either: those name a method
+            return _error(identifier, INVALID_REQUEST, "Invalid request", "the method must be a string")
         try:
             result = self._invoke(connection, request)
         except Exception as error:  # every error becomes an answer; the unexpected ones are logged there
@@ -141,14 +148,14 @@ class Methods:
         return _error(identifier, INTERNAL_ERROR, "Internal error", "the node's log says more")
 
     def _invoke(self, connection: Any, request: Mapping[str, Any]) -> Any:
-        name = request.get("method")
-        if not isinstance(name, str):
-            raise RpcError(INVALID_REQUEST, "Invalid request", "the method must be a string")
+        name = request["method"]
         entry = self.methods.get(name)
         if entry is None:
             raise RpcError(METHOD_NOT_FOUND, "Method not found", name[:100])
         if entry.dev and not connection.local:
-            raise RpcError(METHOD_NOT_FOUND, "Method not found", f"{name} answers on the node's own machine only")
+            raise RpcError(
+                METHOD_NOT_FOUND, "Method not found", f"{name} answers on the node's own machine, or to its dev token"
+            )
         return entry.function(connection, *self._arguments(entry, request.get("params")))
 
     def _arguments(self, entry: Method, params: Any) -> list[Any]:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias, get_args
 
-from localnet.errors import ConfigError, LocalnetError, StateFileError
+from localnet.errors import ChainError, ConfigError, LocalnetError, StateFileError
+from localnet.node.author import Changes
 from localnet.node.blocks import Block
 from localnet.node.chain import Chain
+from localnet.node.marks import Impersonated
 from localnet.node.state import Journal
 from localnet.node.store import Store
 
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MiningMode = Literal["interval", "instant", "manual"]
 MODES: tuple[str, ...] = get_args(MiningMode)
+Senders: TypeAlias = "Sequence[Impersonated] | Callable[[], Sequence[Impersonated]]"
 TURN = 0.005  # seconds of block building before other tasks get a turn
 MIN_BLOCK_TIME = 0.01  # seconds
 
@@ -53,25 +56,48 @@ class Miner:
         if self.mode == "instant":
             self._wake.set()
 
-    async def mine(self, blocks: int = 1, changes: Mapping[bytes, bytes | None] | None = None) -> Block:
-        """Author that many blocks and return the last; `changes` are raw storage writes before the first.
+    async def mine(
+        self,
+        blocks: int = 1,
+        changes: Changes | None = None,
+        impersonated: Senders = (),
+    ) -> Block:
+        """Author that many blocks and return the last; `changes` (raw storage writes at its end) and `impersonated`
+        (extrinsics that nobody signed, or a function that makes them when their block is next) go into the first.
 
-        Raises RuntimeTrap or ChainError when a block cannot be built, StateFileError when it cannot be stored.
+        Raises RuntimeTrap, ChainError or PoolRejected when a block cannot be built, StateFileError when it cannot be
+        stored.
         """
         async with self._lock:
             turn = time.monotonic() + TURN
             for _ in range(blocks):
-                await self._author(changes)
-                changes = None
+                await self._author(changes, impersonated)
+                changes, impersonated = None, ()
                 if time.monotonic() > turn:
                     await asyncio.sleep(0)
                     turn = time.monotonic() + TURN
             return self.chain.head
 
-    async def _author(self, changes: Mapping[bytes, bytes | None] | None) -> None:
+    async def overwrite(self, number: int, timestamp: int, changes: Changes) -> Block:
+        """Author blocks up to `number`; the last one is stamped `timestamp` (ms) unless that is too early, and ends
+        with these writes. Raises ChainError when the chain is there already, and what `mine` raises."""
+        async with self._lock:
+            if self.chain.head.number >= number:
+                raise ChainError(f"the chain is at block {self.chain.head.number} already, block {number} is past")
+            while self.chain.head.number < number - 1:
+                await self._author(None, ())
+                if self.chain.head.number % 64 == 0:
+                    await asyncio.sleep(0)
+            head, slot_ms = self.chain.head, self.chain.slot_ms
+            if timestamp >= head.timestamp + slot_ms:
+                self.chain.clock.travel(timestamp, head.timestamp, slot_ms)
+            await self._author(changes, ())
+            return self.chain.head
+
+    async def _author(self, changes: Changes | None, impersonated: Senders) -> None:
         if self.failure is not None:
             raise self.failure
-        block = self.chain.author(changes)
+        block = self.chain.author(changes, impersonated() if callable(impersonated) else impersonated)
         if self.store is not None:
             undo = self.chain.state.before(block.number)
             await self._stored(self.store.write(block, self._diff, undo, self.chain.state.oldest))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import bittensor_core
 import orjson
 
-from localnet.errors import RpcError, UnknownBlock
+from localnet.errors import RpcError, RuntimeApiMissing, UnknownBlock
 from localnet.node.blocks import Block, blake2_256
 from localnet.node.chain import Chain
 from localnet.node.connection import Connection, Subscriptions
@@ -25,6 +25,8 @@ from localnet.node.state import Journal
 
 MAX_KEYS = 1000  # per page, and keys per query
 MAX_RANGE = 4096  # blocks in one queryStorage
+MAX_ANSWER = 16 * 2**20  # characters of storage in one answer
+KEY_OVERHEAD = 48  # bytes that a key takes in memory beside its own
 PROPERTIES = {"isEthereum": False, "ss58Format": 42, "tokenDecimals": 9, "tokenSymbol": "TAO"}
 PEER_ID = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"  # well-known development identity: there are no peers
 
@@ -52,7 +54,8 @@ class Group(Methods):
         """A block by its hash. Raises RpcError 4003 for one that does not exist."""
         block = self.chain.block_by_hash(hex_bytes(value))
         if block is None:
-            raise RpcError(CLIENT_ERROR, f"Client error: UnknownBlock: Header was not found in the database: {value}")
+            shown = value if len(value) <= 66 else value[:66] + ".."
+            raise RpcError(CLIENT_ERROR, f"Client error: UnknownBlock: Header was not found in the database: {shown}")
         return block
 
     def stated(self, block: Block | None) -> int:
@@ -75,14 +78,34 @@ class Group(Methods):
             raise ValueError("expected a string")
         return value
 
+    @staticmethod
+    def flag(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("expected true or false")
+        return value
+
     PARSERS: ClassVar[Mapping[str, Parser]] = {
         "bytes": lambda api, value: hex_bytes(value),
         "int": lambda api, value: integer(value),
         "str": lambda api, value: api.text(value),
+        "bool": lambda api, value: api.flag(value),
         "Block": lambda api, value: api.block(value),
         "list[bytes]": lambda api, value: api.key_list(value),
         "Any": lambda api, value: value,
     }
+
+
+class Room:
+    """What is left of the largest answer: keys may be named more than once, and values be large."""
+
+    def __init__(self) -> None:
+        self._left = MAX_ANSWER
+
+    def take(self, characters: int) -> None:
+        """Raises RpcError -32008 when there is no room."""
+        self._left -= characters
+        if self._left < 0:
+            raise RpcError(-32008, "Response is too big", f"Exceeded max limit of {MAX_ANSWER}")
 
 
 class ChainMethods(Group):
@@ -92,8 +115,11 @@ class ChainMethods(Group):
     def get_block_hash(self, connection: Connection, number: Any = None) -> Any:
         if number is None:
             return hexed(self.chain.head.hash)
-        if isinstance(number, list):
-            return [self.get_block_hash(connection, item) for item in number[:MAX_KEYS]]
+        if isinstance(number, list) and len(number) <= MAX_KEYS:
+            return [self._hash_of(item) for item in number]
+        return self._hash_of(number)
+
+    def _hash_of(self, number: Any) -> str | None:
         try:
             return hexed(self.chain.block(integer(number)).hash)
         except UnknownBlock:
@@ -193,9 +219,16 @@ class StateMethods(Group):
 
     @method("state_queryStorageAt")
     def query_storage_at(self, connection: Connection, keys: list[bytes], at: Block | None = None) -> Any:
-        number = self.stated(at)
-        values = [["0x" + key.hex(), hexed_or_none(self.chain.storage(key, number))] for key in keys]
+        values = self._pairs(keys, self.stated(at), Room())
         return [{"block": hexed((at or self.chain.head).hash), "changes": values}]
+
+    def _pairs(self, keys: list[bytes], number: int, room: Room) -> list[list[str | None]]:
+        pairs: list[list[str | None]] = []
+        for key in keys:
+            value = self.chain.storage(key, number)
+            room.take(2 * (len(key) + len(value or b"")))
+            pairs.append(["0x" + key.hex(), hexed_or_none(value)])
+        return pairs
 
     @method("state_queryStorage")
     def query_storage(self, connection: Connection, keys: list[bytes], start: Block, end: Block | None = None) -> Any:
@@ -205,16 +238,18 @@ class StateMethods(Group):
             raise RpcError(
                 4001, f"Cannot resolve a block range ['{first}' ... '{last}']", f"at most {MAX_RANGE} blocks"
             )
-        out, wanted = self.query_storage_at(connection, keys, start), set(keys)
+        out, wanted, room = self.query_storage_at(connection, keys, start), set(keys), Room()
         for number in range(first + 1, last + 1):
             changed = [key for key in self.chain.state.changed_in(number) if key in wanted]
             if changed:
-                values = [["0x" + key.hex(), hexed_or_none(self.chain.storage(key, number))] for key in changed]
+                values = self._pairs(changed, number, room)
                 out.append({"block": hexed(self.chain.block(number).hash), "changes": values})
         return out
 
     @method("state_call", "state_callAt")
     def call(self, connection: Connection, name: str, data: bytes, at: Block | None = None) -> str:
+        if name.startswith("DevApi_") and not connection.local:
+            raise RuntimeApiMissing(f"Exported method {name} is not found")
         return self.node.api.call_hex(name, data, self.stated(at))
 
     @method("state_getMetadata")
@@ -236,8 +271,9 @@ class StateMethods(Group):
     def subscribe_storage(self, connection: Connection, keys: list[bytes] | None = None) -> str:
         if not keys and not connection.local:
             raise RpcError(-32600, "Invalid request", "name the keys: all of storage is for this machine only")
-        identifier = self.node.subscriptions.add(connection, "state_storage", keys or [])
         first = self.query_storage_at(connection, keys or [])[0]
+        size = sum(len(key) + KEY_OVERHEAD for key in keys or ())
+        identifier = self.node.subscriptions.add(connection, "state_storage", keys or [], size)
         connection.notify("state_storage", identifier, orjson.dumps(first))
         return identifier
 

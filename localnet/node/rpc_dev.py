@@ -1,7 +1,12 @@
-"""dev_*: what a developer may do to a chain and its users may not. Answers on the node's own machine only.
+"""dev_*: what a developer may do to a chain and its users may not. Three groups, one file each:
 
-Names follow chopsticks where it has the same thing. Everything happens through blocks: writing storage makes a block
-that carries the change, so it has a place in history and goes away with a revert.
+    rpc_dev         blocks, time, snapshots
+    rpc_dev_state   storage, money, impersonation, export and import
+    rpc_dev_look    dry run, trace, explain, time-line: nothing changes
+
+They answer on the node's own machine, or to whoever has the dev token (see server.py). Names follow chopsticks where it
+has the same thing. Everything happens through blocks: writing storage makes a block that carries the change, so it has
+a place in history and goes away with a revert; and a block says in its header what a developer did (see marks.py).
 """
 
 from __future__ import annotations
@@ -9,16 +14,49 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from localnet.errors import ChainError, RpcError
+from localnet.developer import Developer, origin_of
+from localnet.errors import ChainError, MetadataError, RpcError, ScaleError
 from localnet.node.connection import Connection
-from localnet.node.jsonrpc import INVALID_PARAMS, hex_bytes, integer, method
-from localnet.node.rpc import Group
+from localnet.node.jsonrpc import INVALID_PARAMS, integer, method
+from localnet.node.marks import Origin
+from localnet.node.rpc import Group, Node
 from localnet.node.runtime_api import hexed
 
 MAX_BLOCKS = 1_000_000  # in one request
 
 
-class DevMethods(Group):
+def wrong(name: str, error: Exception) -> RpcError:
+    """The answer to a parameter that cannot be read."""
+    return RpcError(INVALID_PARAMS, "Invalid params", f"{name}: {error}")
+
+
+UNREADABLE = (ValueError, ScaleError, MetadataError)
+
+
+class DevGroup(Group):
+    """What the groups share."""
+
+    def __init__(self, node: Node, developer: Developer) -> None:
+        self.developer = developer
+        super().__init__(node)
+
+    def number(self, at: Any) -> int | None:
+        """A block as a hash or a number; None for the head. Raises RpcError."""
+        if at is None:
+            return None
+        try:
+            return self.block(at).number if isinstance(at, str) and len(at) == 66 else integer(at)
+        except ValueError as error:
+            raise wrong("at", error) from error
+
+    def origin(self, value: Any) -> Origin:
+        """Raises RpcError."""
+        if not isinstance(value, str):
+            raise wrong("origin", ValueError("root, none, or an account as a string"))
+        return origin_of(value)
+
+
+class DevMethods(DevGroup):
     @method("dev_newBlock", dev=True)
     async def new_block(self, connection: Connection, count: Any = None) -> str:
         """Author `count` blocks (default 1; also {"count": n} or {"to": number}); the hash of the last."""
@@ -29,33 +67,10 @@ class DevMethods(Group):
             else:
                 blocks = 1 if count is None else integer(count)
         except ValueError as error:
-            raise RpcError(INVALID_PARAMS, "Invalid params", f"count: {error}") from error
+            raise wrong("count", error) from error
         if not 1 <= blocks <= MAX_BLOCKS:
             raise RpcError(INVALID_PARAMS, "Invalid params", f"between 1 and {MAX_BLOCKS} blocks, not {blocks}")
         return hexed((await self.node.miner.mine(blocks)).hash)
-
-    @method("dev_snapshot", dev=True)
-    async def snapshot(self, connection: Connection) -> int:
-        """The number of the head: what `dev_revert` takes."""
-        return self.chain.head.number
-
-    @method("dev_revert", "dev_setHead", dev=True)
-    async def revert(self, connection: Connection, snapshot: int) -> str:
-        """Back to that block; its hash."""
-        await self.node.miner.revert(snapshot)
-        return hexed(self.chain.head.hash)
-
-    @method("dev_timeTravel", dev=True)
-    async def time_travel(self, connection: Connection, date: Any) -> int:
-        """The next block gets this time: milliseconds since 1970, or an ISO 8601 string. Makes that block."""
-        await self.node.miner.travel(_milliseconds(date))
-        return self.chain.head.timestamp
-
-    @method("dev_setStorage", dev=True)
-    async def set_storage(self, connection: Connection, pairs: Any) -> str:
-        """Write raw storage: [[key, value or null], ..]. Makes a block that carries it; its hash."""
-        changes = _pairs(pairs)
-        return hexed((await self.node.miner.mine(1, changes)).hash)
 
     @method("dev_mineEpoch", dev=True)
     async def mine_epoch(self, connection: Connection, netuid: int) -> int:
@@ -66,6 +81,31 @@ class DevMethods(Group):
             raise ChainError(f"the next epoch of subnet {netuid} is given as block {start}: cannot mine up to it")
         return (await self.node.miner.mine(blocks)).number
 
+    @method("dev_timeTravel", dev=True)
+    async def time_travel(self, connection: Connection, date: Any) -> int:
+        """The next block gets this time: milliseconds since 1970, or an ISO 8601 string. Makes that block."""
+        await self.node.miner.travel(_milliseconds(date))
+        return self.chain.head.timestamp
+
+    @method("dev_snapshot", dev=True)
+    async def snapshot(self, connection: Connection) -> int:
+        """What `dev_revert` takes: the number of the head. Snapshots nest."""
+        return self.developer.snapshots.take()
+
+    @method("dev_revert", dev=True)
+    async def revert(self, connection: Connection, snapshot: int) -> str:
+        """Back to a snapshot, chain time included; the hash of its block. One whose block is gone is refused."""
+        self.developer.snapshots.check(snapshot)
+        return await self.set_head(connection, snapshot)
+
+    @method("dev_setHead", dev=True)
+    async def set_head(self, connection: Connection, block: Any) -> str:
+        """Back to any block whose state is kept (number or hash); its hash."""
+        number = self.number(block)
+        if number is not None:
+            await self.node.miner.revert(number)
+        return hexed(self.chain.head.hash)
+
 
 def _milliseconds(date: Any) -> int:
     try:
@@ -73,13 +113,4 @@ def _milliseconds(date: Any) -> int:
             return round(datetime.fromisoformat(date.replace("Z", "+00:00")).timestamp() * 1000)
         return integer(date)
     except (ValueError, OverflowError) as error:
-        raise RpcError(INVALID_PARAMS, "Invalid params", f"date: {error}") from error
-
-
-def _pairs(pairs: Any) -> dict[bytes, bytes | None]:
-    try:
-        if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-            raise ValueError("expected a list of [key, value] pairs")
-        return {hex_bytes(key): None if value is None else hex_bytes(value) for key, value in pairs}
-    except ValueError as error:
-        raise RpcError(INVALID_PARAMS, "Invalid params", f"pairs: {error}") from error
+        raise wrong("date", error) from error

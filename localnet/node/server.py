@@ -1,18 +1,20 @@
 """JSON-RPC over WebSocket and HTTP POST on one port.
 
-A WebSocket connection has an outgoing queue with limits: who reads too slowly is dropped instead of growing the node.
-The answer to a request always goes out before the first notification of what it subscribed to. Frames and bodies are
-bounded, batches too; compression is off (it costs more than it saves on loopback). What is not JSON is answered with
--32700 and the connection lives on.
+Who reads too slowly is dropped, with a reason, instead of growing the node (outgoing.py). The answer to a request
+always goes out before the first notification of what it subscribed to. Frames and bodies are bounded, batches and their
+answers too; compression is off (it costs more than it saves on loopback). What is not JSON is answered with -32700 and
+the connection lives on. A client that sends faster than it is answered gives others a turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import ipaddress
 import logging
-from collections import deque
+import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,15 +22,23 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from localnet.errors import ConfigError
 from localnet.node.connection import Connection
+from localnet.node.outgoing import Waiting, WebSocketConnection
 from localnet.node.rpc import Rpc
 
 log = logging.getLogger(__name__)
 
 MAX_FRAME = 16 * 2**20  # bytes in; the largest extrinsic is 5 MiB, 10 MiB as hex
-MAX_QUEUED_BYTES = 64 * 2**20  # bytes out, waiting: metadata is 1.6 MB
-MAX_QUEUED = 8192  # messages out, waiting
+MAX_LARGE = 32  # WebSockets that may send as much, and POSTs at a time
+SMALL_FRAME = 2**20  # bytes that the WebSockets after those may send: more than all but the largest extrinsics
+SMALL_BODY = 2**16  # bytes of a POST that is always read
 MAX_BATCH = 1000
-MAX_CONNECTIONS = 4096
+MAX_BATCH_ANSWER = 16 * 2**20  # bytes
+MAX_CONNECTIONS = 1024  # WebSockets
+MIN_TOKEN = 16  # characters of a dev token
+BODY_TIME = 20.0  # seconds in which a POST has to arrive
+IDLE_TIME = 75.0  # seconds that an HTTP connection may wait for its next request
+HANG_UP = 1.0  # seconds that a client which is dropped has to take the reason why
+TURN = 0.005  # seconds of answering one client before others get a turn
 SHUTDOWN = 2.0  # seconds for connections to close
 PARSE_ERROR = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Parse error"}}'
 EMPTY_BATCH = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid request: the batch is empty"}}'
@@ -36,55 +46,49 @@ LARGE_BATCH = (
     b'{"jsonrpc":"2.0","id":null,"error":{"code":-32010,"message":"The batch request was too large",'
     b'"data":"Exceeded max limit of %d"}}' % MAX_BATCH
 )
+LARGE_ANSWER = (
+    b'{"jsonrpc":"2.0","id":null,"error":{"code":-32011,"message":"The batch response was too large",'
+    b'"data":"Exceeded max limit of %d"}}' % MAX_BATCH_ANSWER
+)
 
 
-class WebSocketConnection(Connection):
-    """One client: its subscriptions (see rpc.py) and its outgoing queue."""
+class Turns:
+    """Lets the rest of the node run when one client has been answered for a while without a pause."""
 
-    def __init__(self, local: bool) -> None:
-        super().__init__(local=local, subscribes=True)
-        self._queue: deque[bytes] = deque()
-        self._bytes = 0
-        self._wake = asyncio.Event()
-        self.overrun = False
+    def __init__(self) -> None:
+        self._end = time.monotonic() + TURN
 
-    def send(self, message: bytes) -> None:
-        if self.overrun:
-            return
-        self._queue.append(message)
-        self._bytes += len(message)
-        if len(self._queue) > MAX_QUEUED or (self._bytes > MAX_QUEUED_BYTES and len(self._queue) > 1):
-            self.overrun = True
-        self._wake.set()
-
-    async def drain(self, socket: web.WebSocketResponse) -> None:
-        """Send what is queued, forever; returns when the client is too slow or gone."""
-        while True:
-            while self._queue and not self.overrun:
-                message = self._queue.popleft()
-                self._bytes -= len(message)
-                await socket.send_frame(message, WSMsgType.TEXT)
-            if self.overrun:
-                log.warning("a client that reads too slowly is dropped")
-                await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"reading too slowly")
-                return
-            self._wake.clear()
-            await self._wake.wait()
+    async def next(self) -> None:
+        if time.monotonic() > self._end:
+            await asyncio.sleep(0)
+            self._end = time.monotonic() + TURN
 
 
 class Server:
     """`async with`-less: `start`, then `stop`. `port` is the bound one after `start`."""
 
-    def __init__(self, rpc: Rpc, host: str, port: int) -> None:
-        self.rpc, self.host, self.port = rpc, host, port
+    def __init__(self, rpc: Rpc, host: str, port: int, dev_token: str | None = None) -> None:
+        """Raises ConfigError for a token that could be guessed."""
+        if dev_token is not None and len(dev_token) < MIN_TOKEN:
+            raise ConfigError(f"the dev token is too short: at least {MIN_TOKEN} characters, drawn at random")
+        self.rpc, self.host, self.port, self._token = rpc, host, port, dev_token
         self._runner: web.AppRunner | None = None
         self._sockets: set[web.WebSocketResponse] = set()
+        self._large_posts = 0
+        self._waiting = Waiting()
 
     async def start(self) -> None:
         """Raises ConfigError when the address cannot be bound."""
         app = web.Application(client_max_size=MAX_FRAME)
         app.router.add_route("*", "/{tail:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN,
+            keepalive_timeout=IDLE_TIME,
+            lingering_time=HANG_UP,
+            auto_decompress=False,  # a small body would become a large one
+        )
         await self._runner.setup()
         try:
             site = web.TCPSite(self._runner, self.host, self.port)
@@ -114,40 +118,77 @@ class Server:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request)
         if request.method == "POST":
-            answer = await self.answer(Connection(local=is_local(request), subscribes=False), await request.read())
-            if answer is None:
-                return web.Response(status=204)
-            return web.Response(body=answer, content_type="application/json")
+            return await self._post(request)
         if request.method == "GET" and request.path == "/health":
             return web.json_response({"peers": 0, "isSyncing": False, "shouldHavePeers": False})
         return web.Response(status=405, text="JSON-RPC by WebSocket or POST\n", headers={"Allow": "POST"})
 
+    async def _post(self, request: web.Request) -> web.Response:
+        large = request.body_exists and (request.content_length is None or request.content_length > SMALL_BODY)
+        if large and self._large_posts >= MAX_LARGE:
+            return web.Response(status=503, text="too many large requests at a time\n")
+        self._large_posts += large
+        try:
+            body = await asyncio.wait_for(request.read(), BODY_TIME)
+            answer = await self.answer(Connection(local=self._may_develop(request), subscribes=False), body)
+        except asyncio.TimeoutError:
+            return web.Response(status=408, text=f"the request took longer than {BODY_TIME:.0f} s to arrive\n")
+        finally:
+            self._large_posts -= large
+        if answer is None:
+            return web.Response(status=204)
+        return web.Response(body=answer, content_type="application/json")
+
+    def _may_develop(self, request: web.Request) -> bool:
+        """Is this the node's own machine, or does the caller have the dev token?"""
+        return is_local(request) or (self._token is not None and has_token(request, self._token))
+
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         if len(self._sockets) >= MAX_CONNECTIONS:
             return web.Response(status=503, text="too many connections\n")
-        socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME, heartbeat=None)
-        await socket.prepare(request)
-        connection = WebSocketConnection(is_local(request))
+        largest = MAX_FRAME if len(self._sockets) < MAX_LARGE else SMALL_FRAME
+        socket = web.WebSocketResponse(compress=False, max_msg_size=largest, heartbeat=None)
         self._sockets.add(socket)
-        writer = asyncio.ensure_future(connection.drain(socket))
+        connection = WebSocketConnection(self._may_develop(request), self._waiting)
         try:
-            await self._converse(socket, connection)
+            await socket.prepare(request)
+            await self._serve(request, socket, connection)
         finally:
             self._sockets.discard(socket)
             self.rpc.disconnect(connection)
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await writer
+            connection.close()
         return socket
 
+    async def _serve(
+        self, request: web.Request, socket: web.WebSocketResponse, connection: WebSocketConnection
+    ) -> None:
+        """Until the client goes, or reads too slowly to be kept."""
+        reading = asyncio.ensure_future(self._converse(socket, connection))
+        writing = asyncio.ensure_future(connection.drain(socket))
+        overrun = asyncio.ensure_future(connection.overrun.wait())
+        tasks = (reading, writing, overrun)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        if connection.overrun.is_set():
+            await _hang_up(request, socket)
+        for error in ended:
+            if isinstance(error, Exception) and not isinstance(error, ConnectionError):
+                raise error
+
     async def _converse(self, socket: web.WebSocketResponse, connection: WebSocketConnection) -> None:
+        turns = Turns()
         async for message in socket:
-            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY) or connection.overrun:
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 continue
             answer = await self.answer(connection, message.data)
             if answer is not None:
                 connection.send(answer)
             connection.flush()
+            await turns.next()
 
     async def answer(self, connection: Connection, body: bytes | str) -> bytes | None:
         """The response to one message, None for notifications only."""
@@ -162,12 +203,30 @@ class Server:
             return EMPTY_BATCH
         if len(request) > MAX_BATCH:
             return LARGE_BATCH
-        answers = []
-        for item in request:
+        return await self._batch(connection, request)
+
+    async def _batch(self, connection: Connection, requests: list[Any]) -> bytes | None:
+        answers: list[bytes] = []
+        size, turns = 0, Turns()
+        for item in requests:
             answer = self.rpc.handle(connection, item)
             if answer is not None:
                 answers.append(answer if isinstance(answer, bytes) else await answer)
+                size += len(answers[-1]) + 1
+            if size + connection.held_bytes > MAX_BATCH_ANSWER:
+                return LARGE_ANSWER
+            await turns.next()
         return b"[" + b",".join(answers) + b"]" if answers else None
+
+
+async def _hang_up(request: web.Request, socket: web.WebSocketResponse) -> None:
+    """Drop a client that does not read: the reason is sent, and waits for it for a moment."""
+    log.warning("a client that reads too slowly is dropped")
+    with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
+        closing = socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"reading too slowly")
+        await asyncio.wait_for(closing, HANG_UP)
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def is_local(request: web.Request) -> bool:
@@ -175,8 +234,24 @@ def is_local(request: web.Request) -> bool:
     peer = request.transport.get_extra_info("peername") if request.transport else None
     if not peer or "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
         return False
-    origin = request.headers.get("Origin")
-    return _is_loopback(peer[0]) and (origin is None or _is_loopback(urlsplit(origin).hostname or ""))
+    return _is_loopback(peer[0]) and _is_local_page(request.headers.get("Origin"))
+
+
+def _is_local_page(origin: str | None) -> bool:
+    if origin is None:
+        return True
+    try:
+        return _is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:  # not an address at all
+        return False
+
+
+def has_token(request: web.Request, token: str) -> bool:
+    """Whether the request carries the token: `Authorization: Bearer TOKEN`, or `?dev_token=TOKEN` in its address, for
+    clients that can only be given an address. Compared in constant time."""
+    header = request.headers.get("Authorization", "")
+    given = header.removeprefix("Bearer ") if header.startswith("Bearer ") else request.query.get("dev_token", "")
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())
 
 
 def _is_loopback(host: str) -> bool:

@@ -312,3 +312,11 @@ class StateView:
 
     def rollback(self) -> None:
         self._layers.pop()
+
+    def take(self) -> Journal:
+        """Close the innermost transaction without keeping it; what it wrote."""
+        return self._layers.pop()
+
+    def written(self) -> set[bytes]:
+        """Keys with a private value."""
+        return {key for layer in self._layers for key in layer}

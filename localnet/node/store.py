@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from localnet.codec.scale import opaque, read_compact
-from localnet.errors import LocalnetError, StateFileError, StateFileMismatch, StateFileVersion
+from localnet.errors import (
+    ChainError,
+    LocalnetError,
+    ScaleError,
+    StateFileError,
+    StateFileMismatch,
+    StateFileVersion,
+)
 from localnet.node.blocks import Block, Header
 from localnet.node.extrinsic import join_vector, split_vector
 from localnet.node.state import Journal, VersionedState
@@ -32,6 +39,7 @@ T = TypeVar("T")
 
 APPLICATION_ID = 0x546F7563  # "Touc" in SQLite's header: this is one of our files
 FORMAT = 1
+REMEDY = "use a copy that is whole, or delete it to start a new chain"
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (number INTEGER PRIMARY KEY, header BLOB NOT NULL, timestamp INTEGER NOT NULL,
@@ -64,6 +72,8 @@ def decode_journal(data: bytes) -> Journal:
             journal[key], offset = data[start : start + size], start + size
         else:
             journal[key], offset = None, offset + 1
+    if offset != len(data):
+        raise ScaleError("a record of replaced values ends too early")
     return journal
 
 
@@ -101,12 +111,13 @@ class Store:
             raise StateFileError(f"cannot use the state file {path}: {hint}") from error
         except sqlite3.DatabaseError as error:
             db.close()
-            raise StateFileError(f"{path} is not a state file, or it is damaged: {error}") from error
-        except LocalnetError as error:
+            raise StateFileError(f"{path} is not a state file, or it is damaged ({error}): {REMEDY}") from error
+        except StateFileError:
             db.close()
-            if isinstance(error, StateFileError):
-                raise
-            raise StateFileError(f"the state file {path} is damaged: {error}") from error
+            raise
+        except (LocalnetError, LookupError, TypeError, ValueError) as error:  # whatever a damaged row can hold
+            db.close()
+            raise StateFileError(f"the state file {path} is damaged ({error}): {REMEDY}") from error
 
     def _load(self) -> Stored | None:
         db = self._db
@@ -148,14 +159,16 @@ class Store:
             "SELECT number, header, timestamp, extrinsics, undo FROM blocks ORDER BY number"
         ):
             if number != len(blocks):
-                raise StateFileError(f"{self.path} is damaged: block {len(blocks)} is missing")
+                raise ChainError(f"block {len(blocks)} is missing")
             body = None if extrinsics is None else split_vector(extrinsics)
-            blocks.append(Block(Header.decode(header), body, timestamp))
+            blocks.append(Block(Header.decode(header), body, int(timestamp)))
+            if blocks[-1].number != number or (number and blocks[-1].header.parent_hash != blocks[-2].hash):
+                raise ChainError(f"block {number} does not follow the one before it")
             if journal is not None and number > 0:
                 undo[number] = decode_journal(journal)
         head = dict(db.execute("SELECT key, value FROM state").fetchall())
         if not blocks or blocks[0].hash != meta["genesis"]:
-            raise StateFileError(f"{self.path} is damaged: its first block is not its genesis")
+            raise ChainError("its first block is not its genesis")
         state = VersionedState.restore(head, len(blocks) - 1, undo)
         self._discarded = state.oldest
         return Stored(meta["genesis"], blocks, state)

@@ -1,10 +1,11 @@
 """Coinbase: where each block's new TAO and alpha go.
 
     block_emission      1 TAO a block, halved as issuance approaches 21 million; the same curve for every subnet's alpha
-    subnet_shares       how the block's TAO is divided: by moving price, less what went to the owner's own miners
+    demand_shares       how the block's TAO would be divided: by moving price, less what went to the owner's own miners
+    subnet_shares       how it is divided: demand through the gate (`emission_gate`), switched-off subnets left out
     injection           what one subnet's pool receives: TAO and alpha at the spot price, alpha capped by root's share
     split_alpha_out     the subnet's alpha for participants: owner, miners ("server"), validators, root
-    moving_price        the slow average of the spot price that steers the shares
+    moving_price        the slow average of the spot price that steers the shares; `fast_moving_price` bounds baskets
     epoch_due, ...      when a subnet's tempo is over
     activity_cutoff     how long a neuron may be silent
     distribute          an epoch's dividends per hotkey into alpha and root parts; `take_split` for the delegate take
@@ -14,10 +15,12 @@ Amounts are u64 rao or alpha-rao; fractions are U96F32 (2^-32) or U64F64 (2^-64)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from localnet.rules import emission_gate
 from localnet.rules.fixed import (
     I96F32,
     ONE32,
@@ -85,24 +88,39 @@ def price_shares(subnets: Sequence[SubnetWeight]) -> dict[int, U64F64]:
     return {netuid: div64(price, total) for netuid, price in prices.items()}
 
 
-def subnet_shares(subnets: Sequence[SubnetWeight]) -> dict[int, U64F64]:
-    """Share of the block's TAO per eligible subnet: price share times (1 - miner burned), normalised (the plain price
-    share if all of that is 0); switched-off subnets get 0 and the rest is scaled up.
+def demand_shares(subnets: Sequence[SubnetWeight]) -> dict[int, U64F64]:
+    """Each eligible subnet's demand: price share times (1 - miner burned), normalised; the plain price share if all of
+    that is 0.
     """
     shares = price_shares(subnets)
     weighted = {s.netuid: mul64(shares[s.netuid], ONE64 - min(s.miner_burned << 32, ONE64)) for s in subnets}
     total = sum(weighted.values())
-    if total > 0:
-        shares = {netuid: div64(weight, total) for netuid, weight in weighted.items()}
+    return {netuid: div64(weight, total) for netuid, weight in weighted.items()} if total else shares
+
+
+def enabled_shares(shares: Mapping[int, U64F64], subnets: Sequence[SubnetWeight]) -> dict[int, U64F64]:
+    """Switched-off subnets get 0 and the rest is scaled up; 0 for everybody when nobody with a share is switched on."""
     if all(subnet.enabled for subnet in subnets):
-        return shares
+        return dict(shares)
     enabled = sum(shares[s.netuid] for s in subnets if s.enabled)
     return {s.netuid: div64(shares[s.netuid], enabled) if s.enabled else 0 for s in subnets}
 
 
-def subnet_emissions(subnets: Sequence[SubnetWeight], block_tao: int) -> dict[int, U96F32]:
-    """TAO of this block per eligible subnet, 32 fraction bits."""
-    return {netuid: mul64(block_tao << 64, share) >> 32 for netuid, share in subnet_shares(subnets).items()}
+def subnet_shares(subnets: Sequence[SubnetWeight], bar: U64F64 = 0, exponent: U64F64 = 0) -> dict[int, U64F64]:
+    """Share of the block's TAO per eligible subnet. Without a bar there is no gate."""
+    return enabled_shares(emission_gate.gated(demand_shares(subnets), bar, exponent), subnets)
+
+
+def emissions_of(shares: Mapping[int, U64F64], block_tao: int) -> dict[int, U96F32]:
+    """TAO of this block per subnet, 32 fraction bits."""
+    return {netuid: mul64(block_tao << 64, share) >> 32 for netuid, share in shares.items()}
+
+
+def subnet_emissions(
+    subnets: Sequence[SubnetWeight], block_tao: int, bar: U64F64 = 0, exponent: U64F64 = 0
+) -> dict[int, U96F32]:
+    """TAO of this block per eligible subnet, 32 fraction bits; see `subnet_shares`."""
+    return emissions_of(subnet_shares(subnets, bar, exponent), block_tao)
 
 
 def root_sells(moving_prices: Sequence[I96F32]) -> bool:
@@ -116,8 +134,7 @@ def root_proportion(root_tao: int, alpha_issuance: int, weight: U96F32) -> U96F3
     return div32(weighted, weighted + (alpha_issuance << 32))
 
 
-@dataclass(frozen=True)
-class Injection:
+class Injection(NamedTuple):
     """What a subnet's pool gets from one block, u64 each. `excess` TAO buys alpha on the pool; `alpha_out` goes to
     participants through `split_alpha_out`."""
 
@@ -140,8 +157,7 @@ def injection(tao: U96F32, alpha_emission: int, price: U64F64, root_share: U96F3
     return Injection(to_u64(tao_in, 32), to_u64(alpha_in, 32), alpha_emission, to_u64(excess, 32))
 
 
-@dataclass(frozen=True)
-class AlphaSplit:
+class AlphaSplit(NamedTuple):
     """One block's alpha for a subnet's participants: what each pending counter grows by."""
 
     owner: int
@@ -170,6 +186,20 @@ def moving_price(old: I96F32, price: U64F64, blocks: int, alpha: U64F64, halving
     k = blocks << 64
     a = mul64(alpha, div64(k, k + (halving_blocks << 64)))
     return (mul64(a, min(price, ONE64)) + mul64(sub_floor0(ONE64, a), max(old, 0) << 32)) >> 32
+
+
+FAST_HALF_LIFE = 600
+"""Blocks after which the fast moving price has come half way to a new spot price: two hours at 12 s."""
+_FAST_WEIGHT = div64(round(math.log(2) * ONE64), FAST_HALF_LIFE << 64)
+
+
+def fast_moving_price(old: U64F64 | None, spot: U64F64) -> U64F64:
+    """New fast moving price: old + (spot - old)*ln(2)/600; the first is the spot price itself. Not capped at 1."""
+    if old is None:
+        return spot
+    if spot >= old:
+        return old + mul64(spot - old, _FAST_WEIGHT)
+    return old - mul64(old - spot, _FAST_WEIGHT)
 
 
 # --- tempo ----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """One mechanism's epoch: from weights and stake to consensus, incentive, dividends, bonds and emission.
 
-Read `run_epoch` first; it is the table of contents:
+Read `work_out` first; it is the table of contents (`run_epoch` is it plus what is stored and paid):
 
     activity, stake        who is heard, and with what share of the stake
     permits                the top stakers; the *old* permits decide this epoch, the new ones are stored
@@ -27,7 +27,7 @@ from localnet.rules import yuma
 from localnet.rules.errors import RuleError
 from localnet.rules.fixed import ONE64, div64, mul32, u16_proportion
 from localnet.rules.sparse import Matrix, Row, build, stored_rows
-from localnet.rules.vectorised import Ints
+from localnet.rules.vectorised import Bools, Ints
 from localnet.rules.yuma import EpochHyper
 
 _FAR_FUTURE = (1 << 63) - 1
@@ -57,6 +57,8 @@ class EpochInput:
     """The subnet owner hotkey's uid: exempt from the stake threshold, always permitted, may weight itself."""
     commit_blocks: Mapping[int, int] = field(default_factory=dict)
     """uid -> block of its earliest unexpired weight commit; leave empty when commit-reveal is off."""
+    previous_consensus: Sequence[int] = ()
+    """This mechanism's consensus of the epoch before, u16 as stored: read by some modes of liquid alpha."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,27 @@ def _with_owner(permits: Sequence[bool], owner_uid: int | None) -> list[bool]:
     return [permit or uid == owner_uid for uid, permit in enumerate(permits)]
 
 
-def _masked_weights(inputs: EpochInput, uids: Sequence[int], permits: Sequence[bool]) -> Matrix:
-    """Weights that count, each row normalised: permitted rows, no self-weights (but the owner's), nothing set before
-    the weighted uid was registered, nothing committed before that either."""
-    permitted = {uid: inputs.weights.get(uid, ()) for uid in uids if permits[uid]}
-    raw = build(permitted, uids, inputs.n, "weights")
+def conditions(inputs: EpochInput, uids: Sequence[int]) -> dict[str, Bools]:
+    """What a weight of one of `uids` (rows) on a uid (columns) must satisfy to count, beside its row's permit: not on
+    oneself (but for the owner), not set before the weighted uid was registered, not committed before that either."""
     rows = np.array(uids, dtype=np.int64)[:, None]
     columns = np.arange(inputs.n, dtype=np.int64)
     registered = np.array(inputs.registered_at, dtype=np.int64)
     updated = np.array([inputs.last_update[uid] for uid in uids], dtype=np.int64)[:, None]
     committed = np.array([inputs.commit_blocks.get(uid, _FAR_FUTURE) for uid in uids], dtype=np.int64)[:, None]
-    allowed = (rows != columns) | (columns == (-1 if inputs.owner_uid is None else inputs.owner_uid))
-    kept = raw.keep(allowed & (updated > registered) & (committed >= registered))
+    return {
+        "self-weight": (rows != columns) | (columns == (-1 if inputs.owner_uid is None else inputs.owner_uid)),
+        "set before registration": updated > registered,
+        "committed before registration": committed >= registered,
+    }
+
+
+def _masked_weights(inputs: EpochInput, uids: Sequence[int], permits: Sequence[bool]) -> Matrix:
+    """Weights that count: permitted rows, entries that satisfy all `conditions`, each row normalised."""
+    permitted = {uid: inputs.weights.get(uid, ()) for uid in uids if permits[uid]}
+    raw = build(permitted, uids, inputs.n, "weights")
+    own, fresh, committed = conditions(inputs, uids).values()
+    kept = raw.keep(own & fresh & committed)
     sums = kept.values.sum(axis=1, keepdims=True)
     return Matrix(v.div32(kept.values << np.int64(32), sums << np.int64(32)), kept.present, kept.order)
 
@@ -149,11 +160,42 @@ def _check_shape(inputs: EpochInput) -> None:
             raise RuleError(f"epoch of {inputs.n} uids got {len(getattr(inputs, name))} values of {name}")
 
 
+@dataclass(frozen=True)
+class EpochTerms:
+    """Everything between an epoch's input and its result. Vectors are over all uids or, where it says so, over the
+    participants `uids`; numbers are I32F32 bits."""
+
+    active: list[bool]
+    stake: Ints
+    """Shares of those at or above the stake threshold."""
+    permits: list[bool]
+    """Those that decide this epoch."""
+    new_permits: list[bool]
+    active_stake: Ints
+    """Shares of those that are active and permitted."""
+    uids: list[int]
+    """The participants: rows of the matrices."""
+    weights: Matrix
+    consensus: Ints
+    clipped: Matrix
+    incentive: Ints
+    bond_weights: Matrix
+    old_bonds: Matrix
+    bonds: Matrix
+    dividends: Ints
+    shares: _Shares
+
+
 def run_epoch(inputs: EpochInput) -> EpochResult:
     """One mechanism's epoch.
 
     Raises RuleError when a per-uid sequence does not have n entries or a row names a uid twice.
     """
+    return result_of(inputs, work_out(inputs))
+
+
+def work_out(inputs: EpochInput) -> EpochTerms:
+    """The terms of one mechanism's epoch. Raises what `run_epoch` raises."""
     _check_shape(inputs)
     hyper, n = inputs.hyper, inputs.n
     active = [updated + hyper.activity_cutoff >= inputs.block for updated in inputs.last_update]
@@ -176,24 +218,47 @@ def run_epoch(inputs: EpochInput) -> EpochResult:
     bond_weights = yuma.bond_weights(weights, clipped, u16_proportion(hyper.bonds_penalty))
     old = _masked_bonds(inputs, uids)
     if hyper.yuma3:
-        row_dividends, bonds = yuma.bonds_yuma3(bond_weights, old, row_stake, incentive, consensus, hyper)
+        row_dividends, bonds = yuma.bonds_yuma3(
+            bond_weights, old, row_stake, incentive, consensus, inputs.previous_consensus, hyper
+        )
     else:
         row_dividends, bonds = yuma.bonds_yuma2(bond_weights, old, row_stake, incentive, hyper)
 
     dividends = _spread(row_dividends, uids, n)
-    emission = _emission_shares(incentive, dividends, stake, active_stake)
-    stored = dict(zip(uids, stored_rows(bonds), strict=True))
+    return EpochTerms(
+        active=active,
+        stake=stake,
+        permits=permits,
+        new_permits=new_permits,
+        active_stake=active_stake,
+        uids=uids,
+        weights=weights,
+        consensus=consensus,
+        clipped=clipped,
+        incentive=incentive,
+        bond_weights=bond_weights,
+        old_bonds=old,
+        bonds=bonds,
+        dividends=dividends,
+        shares=_emission_shares(incentive, dividends, stake, active_stake),
+    )
+
+
+def result_of(inputs: EpochInput, terms: EpochTerms) -> EpochResult:
+    """What the chain keeps of an epoch's terms."""
+    n, emission, permits, new_permits = inputs.n, inputs.emission, terms.permits, terms.new_permits
+    stored = dict(zip(terms.uids, stored_rows(terms.bonds), strict=True))
     return EpochResult(
-        active=tuple(active),
+        active=tuple(terms.active),
         permits=tuple(new_permits),
-        stake_weight=_u16s(stake),
-        consensus=_u16s(consensus),
-        incentive=_u16s(incentive),
-        dividends=_u16s(dividends),
-        validator_trust=_u16s(_spread(clipped.values.sum(axis=1), uids, n)),
-        server_emission=_amounts(emission.server, inputs.emission),
-        validator_emission=_amounts(emission.validator, inputs.emission),
-        emission=_amounts(emission.combined, inputs.emission),
+        stake_weight=_u16s(terms.stake),
+        consensus=_u16s(terms.consensus),
+        incentive=_u16s(terms.incentive),
+        dividends=_u16s(terms.dividends),
+        validator_trust=_u16s(_spread(terms.clipped.values.sum(axis=1), terms.uids, n)),
+        server_emission=_amounts(terms.shares.server, emission),
+        validator_emission=_amounts(terms.shares.validator, emission),
+        emission=_amounts(terms.shares.combined, emission),
         bonds={
             uid: stored.get(uid, b"") if new_permits[uid] else b""
             for uid in range(n)
@@ -246,4 +311,7 @@ def aggregate(results: Sequence[EpochResult], emissions: Sequence[int]) -> Epoch
     )
 
 
-__all__ = ["EpochHyper", "EpochInput", "EpochResult", "Row", "aggregate", "run_epoch"]
+__all__ = [
+    "EpochHyper", "EpochInput", "EpochResult", "EpochTerms", "Row",
+    "aggregate", "conditions", "result_of", "run_epoch", "work_out",
+]  # fmt: skip

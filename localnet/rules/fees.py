@@ -37,6 +37,11 @@ def fee(call_ref_time: int, length: int, tip: int = 0) -> int:
     return weight_fee(BASE_EXTRINSIC_REF_TIME) + weight_fee(call_ref_time) + RAO_PER_BYTE * length + tip
 
 
+def alpha_equivalent(tao_fee: int, price: U64F64) -> int:
+    """A fee of `tao_fee` rao in alpha at `price` TAO per alpha, floored; 0 when the pool has no price."""
+    return to_u64(div64(tao_fee << 64, price), 64)
+
+
 def alpha_fee(tao_fee: int, price: U64F64, available_alpha: int) -> int:
     """The same fee in alpha at `price` TAO per alpha, at most what is there; nothing when the pool has no price."""
-    return min(available_alpha, to_u64(div64(tao_fee << 64, price), 64))
+    return min(available_alpha, alpha_equivalent(tao_fee, price))

@@ -30,6 +30,7 @@ U64F64: TypeAlias = int
 ONE32 = 1 << 32
 ONE64 = 1 << 64
 U16_MAX = 0xFFFF
+U32_MAX = 0xFFFF_FFFF
 U64_MAX = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -50,11 +51,15 @@ def _truncated(numerator: int, denominator: int) -> int:
 
 def div32(a: int, b: int) -> int:
     """Quotient of two numbers with 32 fraction bits, truncated; 0 when b is 0."""
+    if a >= 0 and b > 0:
+        return (a << 32) // b
     return 0 if b == 0 else _truncated(a << 32, b)
 
 
 def div64(a: int, b: int) -> int:
     """Quotient of two numbers with 64 fraction bits, truncated; 0 when b is 0."""
+    if a >= 0 and b > 0:
+        return (a << 64) // b
     return 0 if b == 0 else _truncated(a << 64, b)
 
 

@@ -4,6 +4,7 @@
     max_is_limited       is the largest share within the subnet's limit
     commit_hash          the hash a salted commit publishes, and what a reveal must reproduce
     timelock_payload     the plaintext of a timelocked commit, and `parse_timelock_payload` back
+    read_opened_commit   what the chain makes of one
     storage_index        where mechanism m of a subnet keeps its weights, bonds, incentives; `split_storage_index` back
     split_emission       how a subnet's emission is divided over its mechanisms
     check_weights        the rules every weight vector passes before it is stored
@@ -132,12 +133,12 @@ class _Reader:
         return tuple(int.from_bytes(raw[i : i + 2], "little") for i in range(0, len(raw), 2))
 
 
-def _parse(data: bytes, with_hotkey: bool) -> TimelockPayload:
+def _parse(data: bytes, with_hotkey: bool, exact: bool = True) -> TimelockPayload:
     reader = _Reader(data)
     hotkey = reader.take(reader.length()) if with_hotkey else b""
     uids, values = reader.u16s(), reader.u16s()
     version = int.from_bytes(reader.take(8), "little")
-    if reader.at != len(data):
+    if exact and reader.at != len(data):
         raise RuleError(f"{len(data) - reader.at} bytes after the end of the payload")
     return TimelockPayload(hotkey, uids, values, version)
 
@@ -151,6 +152,23 @@ def parse_timelock_payload(data: bytes) -> TimelockPayload:
             return _parse(data, with_hotkey=False)
         except RuleError:
             raise error from None
+
+
+def read_opened_commit(data: bytes, who: bytes) -> TimelockPayload:
+    """What the chain takes from the opened commit of account `who`; bytes behind the end are not looked at.
+
+    A payload that does not read with a hotkey, or whose hotkey is too short for an account, is read in the older form.
+    Raises RuleError when it is neither, or names somebody else. (pallet_subtensor, coinbase/reveal_commits.rs)
+    """
+    try:
+        payload = _parse(data, with_hotkey=True, exact=False)
+    except RuleError:
+        return _parse(data, with_hotkey=False, exact=False)
+    if len(payload.hotkey) < len(who):
+        return _parse(data, with_hotkey=False, exact=False)
+    if payload.hotkey[: len(who)] != who:
+        raise RuleError("the payload names another hotkey than the one that committed it")
+    return payload
 
 
 # --- mechanisms -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from localnet.rules import vectorised as v
-from localnet.rules.fixed import I32F32, ONE32, div32, div64, exp32, mul32, to_u64, u16_proportion
+from localnet.rules.fixed import I32F32, ONE32, U16_MAX, div32, div64, exp32, mul32, to_u64, u16_proportion
 from localnet.rules.sparse import Matrix
 from localnet.rules.vectorised import Ints
 
@@ -40,6 +40,9 @@ class EpochHyper:
     alpha_high: int = 58_982
     steepness: int = 1_000
     """Of the liquid alpha sigmoid, in hundredths; may be negative."""
+    consensus_mode: str = "Current"
+    """Which consensus liquid alpha measures by: "Current", "Previous", or "Auto" (the default of
+    the chain's storage: "Previous" when the bonds penalty is the full 65535). "Current" was the only rule before."""
 
 
 def top_k(values: Sequence[int], k: int) -> list[bool]:
@@ -127,6 +130,17 @@ def alpha_sigmoid(consensus: I32F32, weight: I32F32, bond: I32F32, low: I32F32, 
     return max(min(low + mul32(sigmoid, high - low), high), low)
 
 
+def liquid_consensus(current: Ints, previous: Sequence[int], hyper: EpochHyper) -> Ints:
+    """The consensus liquid alpha measures weights by. `previous`: the last epoch's, u16 as stored; uids it does not
+    reach have 0. Without one it is the current consensus in every mode."""
+    before = hyper.consensus_mode == "Previous" or (hyper.consensus_mode == "Auto" and hyper.bonds_penalty == U16_MAX)
+    if not before or not previous:
+        return current
+    stored = np.zeros_like(current)
+    stored[: len(previous)] = previous[: len(current)]
+    return v.div32(stored << np.int64(32), np.int64(U16_MAX << 32))
+
+
 def _alpha_matrix(consensus: Ints, weights: Ints, bonds: Ints, hyper: EpochHyper) -> Ints:
     """`alpha_sigmoid` for every entry."""
     low, high = u16_proportion(hyper.alpha_low), u16_proportion(hyper.alpha_high)
@@ -147,8 +161,10 @@ def ema_elementwise(new: Ints, old: Ints, alpha: Ints) -> Ints:
 
 
 def _ema(new: Ints, old: Ints, hyper: EpochHyper) -> Ints:
-    """Plain average with one rate for all entries."""
-    rate = np.int64(ema_rate(hyper.bonds_moving_average))
+    """Plain average with one rate for all entries. Root may set a moving average above 1e6, and the rate would be
+    negative: bonds then stay as they are, where on the chain they grow until its numbers saturate.
+    """
+    rate = np.int64(max(ema_rate(hyper.bonds_moving_average), 0))
     averaged: Ints = v.mul32(new, rate) + v.mul32(old, v.ONE - rate)
     return averaged
 
@@ -167,14 +183,21 @@ def bonds_yuma2(
 
 
 def bonds_yuma3(
-    bond_weights: Matrix, old: Matrix, stake: Ints, incentive: Ints, consensus: Ints, hyper: EpochHyper
+    bond_weights: Matrix,
+    old: Matrix,
+    stake: Ints,
+    incentive: Ints,
+    consensus: Ints,
+    previous: Sequence[int],
+    hyper: EpochHyper,
 ) -> tuple[Ints, Matrix]:
     """Dividends per row and stored bonds: bonds are fractions of 1 that follow the weights entry by entry. With liquid
-    alpha only columns named in the weight row survive; without it all do."""
+    alpha only columns named in the weight row survive; without it all do. `previous`: see `liquid_consensus`."""
     before = v.div32(old.values << np.int64(32), np.int64(65535 << 32))
     fractions = Matrix(before, old.present, old.order)
     if hyper.liquid_alpha and consensus.any():
-        alpha = _alpha_matrix(consensus, bond_weights.seen_by_cursor(), fractions.seen_by_cursor(), hyper)
+        reference = liquid_consensus(consensus, previous, hyper)
+        alpha = _alpha_matrix(reference, bond_weights.seen_by_cursor(), fractions.seen_by_cursor(), hyper)
         after = ema_elementwise(bond_weights.values, before, alpha)
         bonds = Matrix(after, bond_weights.present, bond_weights.order).keep(after > 0)
     else:

@@ -36,14 +36,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+CallFilter = Callable[[str, str, dict[str, Any]], bool]
+
+FEE_WAIVED = "fee waived"  # what a call returns to give a paid fee back, tip aside
 CACHE_LIMIT = 50_000  # entries of each key or value cache before it starts afresh
 
 
 @dataclass(frozen=True)
 class Signed:
-    """Origin: an account that signed the extrinsic."""
+    """Origin: an account that signed the extrinsic, or that another one acts for.
+
+    `filters`: (pallet, function, arguments) -> may it be called? A call must pass all of them; they go along when the
+    call dispatches others under this origin.
+    """
 
     who: bytes
+    filters: tuple[CallFilter, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,10 @@ class _Storage(Generic[T]):
     def _write(self, key: bytes, value: T) -> None:
         raw = self._encode(value)
         self.rt.state.put(key, raw)
-        self._remember(key, raw, value)
+        if key in self._values:
+            self._values[key] = (raw, value)
+        else:
+            self._remember(key, raw, value)
 
     def _remember(self, key: bytes, raw: bytes, value: T) -> None:
         if len(self._values) >= CACHE_LIMIT:
@@ -195,13 +206,23 @@ class StorageMap(_Storage[T]):
         )
 
     def __getitem__(self, keys: Any) -> T:
-        return self._read(self.key(keys))
+        key = self._keys.get(keys) or self.key(keys)
+        raw = self.rt.state.get(key)  # `_read` spelled out: a block reads by the thousand
+        if raw is None:
+            return self._default  # type: ignore[no-any-return]
+        cached = self._values.get(key)
+        if cached is not None and cached[0] == raw:
+            return cached[1]  # type: ignore[no-any-return]
+        return self._read(key)
 
     def __setitem__(self, keys: Any, value: T) -> None:
         self._write(self.key(keys), value)
 
     def __delitem__(self, keys: Any) -> None:
-        self.rt.state.put(self.key(keys), None)
+        key = self.key(keys)
+        if self._values.pop(key, None) is not None:  # else the caches fill with what comes once, as a block's hash
+            self._keys.pop(keys, None)
+        self.rt.state.put(key, None)
 
     def __contains__(self, keys: Any) -> bool:
         return self.rt.state.get(self.key(keys)) is not None
@@ -245,13 +266,16 @@ class StorageMap(_Storage[T]):
 
 @dataclass(frozen=True)
 class CallInfo:
-    """Weight and fee class of a call. `ref_time` in picoseconds; `refunded`: a success gives the fee back."""
+    """Weight and fee class of a call. `ref_time` in picoseconds; `refunded`: a success gives the fee back; `own_fee`:
+    it is paid for even when the calls it carries are free.
+    """
 
     ref_time: int = 200_000_000
     proof_size: int = 4_000
     pays: bool = True
     dispatch_class: str = "Normal"
     refunded: bool = False
+    own_fee: bool = False
 
 
 def call(
@@ -261,16 +285,28 @@ def call(
     proof_size: int = 4_000,
     dispatch_class: str = "Normal",
     refunded: bool = False,
+    own_fee: bool = False,
 ) -> Callable[[F], F]:
     """Mark a method as a dispatchable call. Weights other than the released chain's known ones are nominal."""
 
     def mark(function: F) -> F:
         function.call_info = CallInfo(  # type: ignore[attr-defined]
-            ref_time, proof_size, pays, dispatch_class, refunded
+            ref_time, proof_size, pays, dispatch_class, refunded, own_fee
         )
         return function
 
     return mark
+
+
+@dataclass(frozen=True)
+class Validity:
+    """A valid transaction: its place in the queue, the tags it gives, the blocks for which that holds, and whether
+    it is passed on to other nodes."""
+
+    priority: int
+    provides: tuple[bytes, ...]
+    longevity: int
+    propagate: bool = True
 
 
 def _is_call(value: Any) -> bool:
@@ -305,7 +341,7 @@ class Pallet:
                 bound.call_info = function.call_info  # type: ignore[attr-defined]
                 self._check_call(attribute, bound)
 
-    def _check_call(self, attribute: str, function: Callable[..., None]) -> None:
+    def _check_call(self, attribute: str, function: Callable[..., Any]) -> None:
         name = attribute.rstrip("_")  # a call that is named like something Python or the pallet has already
         expected = self.rt.document.calls[self.name].get(name)
         have = tuple(parameter.rstrip("_") for parameter in list(inspect.signature(function).parameters)[1:])
@@ -330,6 +366,13 @@ class Pallet:
 
     def validate(self, who: bytes, function: str, arguments: dict[str, Any]) -> None:
         """Pool-level checks on a call of this pallet. Raises InvalidTransaction."""
+
+    def validate_unsigned(self, function: str, arguments: dict[str, Any]) -> Validity | None:
+        """What the pool makes of a call of this pallet that nobody signed; None: it does not take any.
+
+        Raises InvalidTransaction.
+        """
+        return None
 
     def on_initialize(self, number: int) -> None:
         """Runs at the start of block `number`, before its extrinsics."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from localnet.rules.constants import MAINNET as limits
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -19,5 +21,17 @@ class Profile:
 
 
 FAST = Profile("fast", 250)
-MAINNET = Profile("mainnet", 12_000, {("Aura", "SlotDuration"): 12_000, ("Timestamp", "MinimumPeriod"): 6_000})
+MAINNET = Profile(
+    "mainnet",
+    12_000,
+    {
+        ("Aura", "SlotDuration"): 12_000,
+        ("Timestamp", "MinimumPeriod"): 6_000,
+        ("SubtensorModule", "HotkeySwapOnSubnetInterval"): limits.hotkey_swap_on_subnet_interval,
+        ("SubtensorModule", "InitialColdkeySwapAnnouncementDelay"): limits.coldkey_swap_announcement_delay,
+        ("SubtensorModule", "InitialColdkeySwapReannouncementDelay"): limits.coldkey_swap_reannouncement_delay,
+        ("Crowdloan", "MinimumBlockDuration"): 50_400,  # 7 days
+        ("Crowdloan", "MaximumBlockDuration"): 432_000,  # 60 days
+    },
+)
 PROFILES = {profile.name: profile for profile in (FAST, MAINNET)}

@@ -7,7 +7,7 @@ are functions in `localnet.runtime.apis`.
 
     validate()   what the pool asks: is this extrinsic acceptable on top of this state?
     _apply()     what a block does with it: the same checks, then nonce, fee, dispatch, events
-    dispatch()   one call with an origin; Utility, Sudo and MevShield come back in here
+    dispatch()   one call with an origin; calls that carry others (Utility, Sudo, Proxy, ...) come back in here
 
 Between calls nothing is kept but caches. Only while a block is open (initialise to finalise) the runtime remembers the
 block's events, which it writes to storage at the end.
@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -33,32 +34,39 @@ from localnet.errors import (
     ConfigError,
     DispatchError,
     InvalidTransaction,
-    LocalnetError,
     MetadataError,
     RuntimeApiMissing,
     RuntimeTrap,
     ScaleError,
 )
+from localnet.rules.constants import NETWORK
 from localnet.rules.fees import BASE_EXTRINSIC_REF_TIME
 from localnet.runtime import extrinsic as xt
 from localnet.runtime.apis.registry import API_FUNCTIONS
 from localnet.runtime.extrinsic import Extrinsic
-from localnet.runtime.framework import CallInfo, Origin, Pallet, Signed, Unsigned
+from localnet.runtime.framework import FEE_WAIVED, CallInfo, Origin, Pallet, Root, Signed, Unsigned, Validity
 from localnet.runtime.memory import MemoryState
 from localnet.runtime.pallets.admin_utils import AdminUtils
+from localnet.runtime.pallets.alpha_assets import AlphaAssets
 from localnet.runtime.pallets.aura import Aura
 from localnet.runtime.pallets.balances import Balances
 from localnet.runtime.pallets.commitments import Commitments
+from localnet.runtime.pallets.crowdloan import Crowdloan
 from localnet.runtime.pallets.drand import Drand
 from localnet.runtime.pallets.mev_shield import MevShield
+from localnet.runtime.pallets.multisig import Multisig
 from localnet.runtime.pallets.payment import TransactionPayment
+from localnet.runtime.pallets.preimage import Preimage
+from localnet.runtime.pallets.proxy import Proxy
+from localnet.runtime.pallets.scheduler import Scheduler
 from localnet.runtime.pallets.sudo import Sudo
 from localnet.runtime.pallets.swap import Swap
 from localnet.runtime.pallets.system import System
 from localnet.runtime.pallets.timestamp import Timestamp
 from localnet.runtime.pallets.utility import Utility
 from localnet.runtime.profile import FAST, Profile
-from localnet.runtime.runtime_call import inner_calls, split_call
+from localnet.runtime.runtime_call import inner_calls, nests_batches, split_call
+from localnet.runtime.subtensor import guards
 from localnet.runtime.subtensor.pallet import Subtensor
 
 log = logging.getLogger("localnet.runtime")
@@ -66,7 +74,9 @@ log = logging.getLogger("localnet.runtime")
 SPEC_NAME = "node-subtensor"
 VALIDATED_LIMIT = 4096  # extrinsics whose signature check is remembered between the pool and the block
 NOBODY = bytes(32)  # CheckNonZeroSender
+INHERENTS = {("Timestamp", "set"), ("MevShield", "announce_next_key")}
 LONGEVITY = (1 << 64) - 1  # of an immortal transaction, blocks
+PRIORITY = {"Normal": 1, "Operational": NETWORK.operational_priority}  # whatever tip, weight or length
 
 OK = b"\0\0"  # ApplyExtrinsicResult::Ok(Ok(()))
 INVALID_INDEX = {
@@ -88,7 +98,7 @@ class SpecRuntime:
         self.transaction_version: int = version["transaction_version"]
         self._longest: int = self.document.constants["System", "BlockLength"]["max"]["normal"]  # bytes
         self.state: State = MemoryState()
-        self.calls: dict[tuple[str, str], Callable[..., None]] = {}
+        self.calls: dict[tuple[str, str], Callable[..., Any]] = {}
         self.phase: Any = "Initialization"
         self.events: list[bytes] = []
         self._signatures: dict[bytes, bool] = {}
@@ -105,6 +115,8 @@ class SpecRuntime:
             "Metadata_metadata_at_version": self._metadata_at_version,
             "Metadata_metadata_versions": lambda data: compact(2) + struct.pack("<II", 14, 15),
             "GenesisBuilder_build_state": self._build_genesis,
+            "DevApi_apply_extrinsic": self._apply_impersonated,
+            "DevApi_explain": self._explain,
         }  # fmt: skip
 
     @classmethod
@@ -141,6 +153,12 @@ class SpecRuntime:
         self.drand = Drand(self)
         self.swap = Swap(self)
         self.mev_shield = MevShield(self)
+        self.proxy = Proxy(self)
+        self.multisig = Multisig(self)
+        self.preimage = Preimage(self)
+        self.scheduler = Scheduler(self)
+        self.crowdloan = Crowdloan(self)
+        self.alpha_assets = AlphaAssets(self)
         index = self.document.pallet_index
         pallets = [value for value in vars(self).values() if isinstance(value, Pallet)]
         self.pallets = {p.name: p for p in sorted(pallets, key=lambda p: index[p.name])}
@@ -157,6 +175,10 @@ class SpecRuntime:
             raise RuntimeTrap(f"{method}: {error}") from error
         finally:
             self.state = before
+
+    def exports(self) -> set[str]:
+        """Names that `call` answers to."""
+        return {*self._exports, *API_FUNCTIONS}
 
     def _call_api(self, name: str, data: bytes) -> bytes:
         method = self.document.apis.get(name)
@@ -266,12 +288,12 @@ class SpecRuntime:
         try:
             self.system.look_ahead(head)
             extrinsic = xt.parse(raw)
-            if extrinsic.who is None:
-                return b"\1\1\1"  # Err(Unknown(NoUnsignedValidator)): inherents do not come from outside
             pallet, function, arguments = self.decode_call(extrinsic.call)
+            if extrinsic.who is None:
+                return self._valid_unsigned(extrinsic, pallet, function, arguments)
             self._require_implemented(pallet, function, arguments)
-            self._check(extrinsic, pallet, function, arguments, in_block=False)
-            return self._valid(extrinsic)
+            info = self._check(extrinsic, pallet, function, arguments, in_block=False)
+            return self._valid(extrinsic, info)
         except ScaleError as error:
             raise RuntimeTrap(f"the extrinsic does not decode: {error}") from error
         except InvalidTransaction as error:
@@ -286,37 +308,65 @@ class SpecRuntime:
         for inner in inner_calls(arguments):
             self._require_implemented(*inner)
 
-    def _valid(self, extrinsic: Extrinsic) -> bytes:
+    def _valid(self, extrinsic: Extrinsic, info: CallInfo) -> bytes:
         who, nonce = extrinsic.who or b"", extrinsic.nonce
         ahead = nonce > self.system.Account[who]["nonce"]
         requires = compact(1) + tag(who, nonce - 1) if ahead else compact(0)
         longevity = extrinsic.era.left(self.number) if extrinsic.era else LONGEVITY
-        priority = 1  # every Normal extrinsic has the same
-        return (b"\0" + priority.to_bytes(8, "little") + requires + compact(1) + tag(who, nonce)
+        priority = PRIORITY[info.dispatch_class].to_bytes(8, "little")
+        return (b"\0" + priority + requires + compact(1) + tag(who, nonce)
                 + longevity.to_bytes(8, "little") + b"\1")  # fmt: skip
 
+    def _valid_unsigned(self, extrinsic: Extrinsic, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
+        validity = self._check_unsigned(extrinsic, pallet, function, arguments)
+        if validity is None:
+            return b"\1\1\1"  # Err(Unknown(NoUnsignedValidator)): inherents do not come from outside
+        provides = compact(len(validity.provides)) + b"".join(map(opaque, validity.provides))
+        return (b"\0" + validity.priority.to_bytes(8, "little") + compact(0) + provides
+                + validity.longevity.to_bytes(8, "little") + bytes((validity.propagate,)))  # fmt: skip
+
+    def _check_unsigned(
+        self, extrinsic: Extrinsic, pallet: str, function: str, arguments: dict[str, Any]
+    ) -> Validity | None:
+        """None for a call that is not taken from anybody but its signer. Raises InvalidTransaction."""
+        if len(extrinsic.raw) > self._longest:
+            raise InvalidTransaction("ExhaustsResources")
+        return self.pallets[pallet].validate_unsigned(function, arguments) if pallet in self.pallets else None
+
     def _check(
-        self, extrinsic: Extrinsic, pallet: str, function: str, arguments: dict[str, Any], *, in_block: bool
+        self,
+        extrinsic: Extrinsic,
+        pallet: str,
+        function: str,
+        arguments: dict[str, Any],
+        *,
+        in_block: bool,
+        signed: bool = True,
     ) -> CallInfo:
-        """All that stands between an extrinsic and its dispatch. Raises InvalidTransaction."""
+        """All that stands between an extrinsic and its dispatch; with `signed` False all but the signature. Raises
+        InvalidTransaction."""
         who = extrinsic.who
         assert who is not None
         if who == NOBODY:  # its key is the neutral element: anybody can make a signature that verifies
             raise InvalidTransaction("BadSigner")
         if len(extrinsic.raw) > self._longest:
             raise InvalidTransaction("ExhaustsResources")
-        self._check_signature(extrinsic)
-        account = self.system.Account[who]
+        if signed:
+            self._check_signature(extrinsic)
+        account, info = self.system.Account[who], self.call_info(pallet, function, arguments)
+        if not account["providers"] and not account["sufficients"] and (info.pays or extrinsic.tip):
+            raise InvalidTransaction("Payment")
         if extrinsic.nonce < account["nonce"]:
             raise InvalidTransaction("Stale")
         if in_block and extrinsic.nonce > account["nonce"]:
             raise InvalidTransaction("Future")
-        info = self.call_info(pallet, function, arguments)
-        if not account["providers"] and not account["sufficients"] and (info.pays or extrinsic.tip):
-            raise InvalidTransaction("Payment")
         if info.dispatch_class == "Mandatory":  # an inherent, which only the author makes
             raise InvalidTransaction("MandatoryValidation")
-        self.payment.check_payable(who, info, len(extrinsic.raw), extrinsic.tip)
+        payer = self.proxy.fee_payer(who, pallet, function, arguments)
+        fee = self.payment.fee(info, len(extrinsic.raw), extrinsic.tip)
+        self.payment.check_payable(payer, fee, (pallet, function, arguments))
+        if pallet != self.subtensor.name:
+            guards.ensure_unbound(self.subtensor, who, pallet, function)
         if pallet in self.pallets:
             self.pallets[pallet].validate(who, function, arguments)
         return info
@@ -346,21 +396,36 @@ class SpecRuntime:
         return bytes(bittensor_core.metadata_digest(self.document.v15, self.spec_version, SPEC_NAME))
 
     def call_info(self, pallet: str, function: str, arguments: dict[str, Any]) -> CallInfo:
-        """Weight and fee class. Batches and sudo weigh what they carry."""
+        """Weight and fee class. Batches, sudo, proxies and multisigs weigh what they carry."""
         handler = self.calls.get((pallet, function))
         own: CallInfo = handler.call_info if handler is not None else CallInfo()  # type: ignore[attr-defined]
         parts = [self.call_info(*inner) for inner in inner_calls(arguments)]
         if not parts:
-            return own
+            return replace(own, pays=own.pays and "calls" not in arguments)  # a batch of nothing is free
         return CallInfo(
             own.ref_time + sum(part.ref_time for part in parts),
             own.proof_size + sum(part.proof_size for part in parts),
-            own.pays and any(part.pays for part in parts),
-            own.dispatch_class,
+            own.pays and (own.own_fee or any(part.pays for part in parts)),
+            parts[0].dispatch_class if pallet == "Sudo" else own.dispatch_class,
             own.refunded,
+            own.own_fee,
         )
 
-    def _apply_extrinsic(self, data: bytes) -> bytes:
+    def _apply_impersonated(self, data: bytes) -> bytes:
+        """(kind u8, extrinsic) -> ApplyExtrinsicResult: an extrinsic that nobody signed. Kind 0: as if its signer had,
+        fee and nonce included; 1: its call as root; 2: its call as nobody. For developers; the node marks the block.
+        """
+        kind, raw = data[:1], data[1:]
+        if kind not in (b"\0", b"\1", b"\2"):
+            raise ScaleError(f"there is no kind {kind.hex()} of impersonated extrinsic")
+        return self._apply_extrinsic(raw, (None, Root(), Unsigned())[kind[0]], signed=False)
+
+    def _explain(self, data: bytes) -> bytes:
+        from localnet.runtime.explain import explain  # brings numpy
+
+        return opaque(json.dumps(explain(self, data)).encode())
+
+    def _apply_extrinsic(self, data: bytes, origin: Origin | None = None, signed: bool = True) -> bytes:
         try:
             extrinsic = xt.parse(data)
             pallet, function, arguments = self.decode_call(extrinsic.call)
@@ -370,9 +435,13 @@ class SpecRuntime:
         mark = len(self.events)
         self.phase = ("ApplyExtrinsic", self.system.next_extrinsic())
         try:
+            if not signed:
+                self._require_implemented(pallet, function, arguments)
+            if origin is not None:
+                return self._apply_free(origin, pallet, function, arguments)
             if extrinsic.who is None:
-                return self._apply_inherent(pallet, function, arguments)
-            info = self._check(extrinsic, pallet, function, arguments, in_block=True)
+                return self._apply_unsigned(extrinsic, pallet, function, arguments)
+            info = self._check(extrinsic, pallet, function, arguments, in_block=True, signed=signed)
             return self._apply(extrinsic, info, (pallet, function, arguments))
         except InvalidTransaction as error:
             self.system.drop_extrinsic()
@@ -384,24 +453,33 @@ class SpecRuntime:
     def _apply(self, extrinsic: Extrinsic, info: CallInfo, call: tuple[str, str, dict[str, Any]]) -> bytes:
         who = extrinsic.who
         assert who is not None
+        payer = self.proxy.fee_payer(who, *call)
         self.system.bump_nonce(who)
-        fee = self.payment.withdraw(who, info, len(extrinsic.raw), extrinsic.tip)
+        paid = self.payment.withdraw(payer, self.payment.fee(info, len(extrinsic.raw), extrinsic.tip), call)
         try:
-            self.dispatch(Signed(who), *call)
+            waived = self.dispatch(Signed(who), *call) == FEE_WAIVED
             outcome = None
-            info = replace(info, pays=info.pays and not info.refunded)
+            info = replace(info, pays=info.pays and not (info.refunded or waived))
         except DispatchError as error:
             outcome = error
-        self.payment.settle(who, fee, extrinsic.tip, info)
+        self.payment.settle(payer, paid, extrinsic.tip, info)
         return self._finish(info, outcome)
 
-    def _apply_inherent(self, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
+    def _apply_unsigned(self, extrinsic: Extrinsic, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
         info = self.call_info(pallet, function, arguments)
-        if info.dispatch_class != "Mandatory":
+        is_inherent = (pallet, function) in INHERENTS
+        if not is_inherent and self._check_unsigned(extrinsic, pallet, function, arguments) is None:
             self.system.drop_extrinsic()
             return b"\1\0" + bytes((INVALID_INDEX["BadSigner"],))
+        return self._apply_free(Unsigned(), pallet, function, arguments)
+
+    def _apply_free(self, origin: Origin, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
+        """Dispatch without anybody who pays. An inherent's event has the declared `pays_fee` nevertheless."""
+        info = self.call_info(pallet, function, arguments)
+        if not isinstance(origin, Unsigned):
+            info = replace(info, pays=False)
         try:
-            self.dispatch(Unsigned(), pallet, function, arguments)
+            self.dispatch(origin, pallet, function, arguments)
         except DispatchError as error:
             return self._finish(info, error)
         return self._finish(info, None)
@@ -416,26 +494,54 @@ class SpecRuntime:
         self.system.emit("ExtrinsicFailed", dispatch_error=error.value, dispatch_info=details)
         return b"\0\1" + self.document.registry.encode(self._error_type, error.value)
 
-    def dispatch(self, origin: Origin, pallet: str, function: str, arguments: dict[str, Any]) -> None:
-        """One call, all or nothing. Raises DispatchError; its writes and events are void then."""
+    def dispatch_inner(self, origin: Origin, call: Any, *, bypass: bool = False) -> None:
+        """Dispatch a call that another call carries: what the pool checks of an extrinsic holds for it too, under the
+        account it runs for. `bypass`: it passes neither filters nor those checks. Raises DispatchError.
+        """
+        pallet, function, arguments = split_call(call)
+        if isinstance(origin, Signed) and not bypass:
+            self._ensure_admitted(origin, pallet, function, arguments)
+            guards.check(self.subtensor, origin.who, pallet, function, arguments)
+        self.dispatch(origin, pallet, function, arguments, bypass=bypass)
+
+    def _ensure_admitted(self, origin: Signed, pallet: str, function: str, arguments: dict[str, Any]) -> None:
+        """Raises CallFiltered (System)."""
+        admitted = all(admits(pallet, function, arguments) for admits in origin.filters)
+        if not admitted or nests_batches(pallet, function, arguments):
+            raise self.system.error("CallFiltered")
+
+    def dispatch(
+        self, origin: Origin, pallet: str, function: str, arguments: dict[str, Any], *, bypass: bool = False
+    ) -> Any:
+        """One call, all or nothing; what it returns. Raises DispatchError; its writes and events are void then."""
         handler = self.calls.get((pallet, function))
+        try:
+            with self.transaction():
+                if handler is None:
+                    log.warning("%s.%s is not implemented by the specification runtime", pallet, function)
+                    raise DispatchError("Unavailable", f"{pallet}.{function} is not implemented")
+                if isinstance(origin, Signed) and not bypass:
+                    self._ensure_admitted(origin, pallet, function, arguments)
+                return handler(origin, **arguments)
+        except DispatchError:
+            raise
+        except Exception as error:
+            # A handler met bytes, numbers or a state it cannot deal with: the call fails, the block goes on. That holds
+            # for mistakes in it too, because scheduled calls run where nobody could leave them out.
+            log.exception("%s.%s broke off", pallet, function)
+            raise DispatchError("Corruption", f"{pallet}.{function}: {type(error).__name__}: {error}") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing: an error that leaves the `with` block takes back what was written and said in it."""
         mark = len(self.events)
         self.state.begin()
         try:
-            if handler is None:
-                log.warning("%s.%s is not implemented by the specification runtime", pallet, function)
-                raise DispatchError("Unavailable", f"{pallet}.{function} is not implemented")
-            handler(origin, **arguments)
-        except DispatchError:
+            yield
+        except BaseException:
             self.state.rollback()
             del self.events[mark:]
             raise
-        except LocalnetError as error:
-            # A handler met bytes or a state it cannot deal with: the call fails, the block goes on.
-            log.error("%s.%s broke off: %s", pallet, function, error)
-            self.state.rollback()
-            del self.events[mark:]
-            raise DispatchError("Corruption", f"{pallet}.{function}: {error}") from error
         self.state.commit()
 
 

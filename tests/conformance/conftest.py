@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.conformance.clients.base import ALICE, Client
 from tests.conformance.clients.btcli import Btcli
 from tests.conformance.clients.sdk import AsyncSdk, SyncSdk
 from tests.conformance.clients.substrate import Substrate
+from tests.support.drand import pulse_file
 
 ENDPOINT_VARIABLE = "TOUCHSTONE_ENDPOINT"
 START_TIMEOUT = 60.0  # seconds until a node of ours must answer
@@ -37,9 +39,13 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    ready = tmp_path_factory.mktemp("node") / "ready"
+    folder = tmp_path_factory.mktemp("node")
+    ready, pulses = folder / "ready", pulse_file(folder / "pulses")
     command = [sys.executable, "-m", "localnet", "--port", "0", "--block-time", str(BLOCK_TIME), "--quiet"]
-    process = subprocess.Popen([*command, "--ready-file", str(ready)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    if importlib.util.find_spec("py_arkworks_bls12381"):  # there is none for Python 3.10
+        command += ["--drand", str(pulses)]
+    command += ["--ready-file", str(ready)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         yield _wait_for(ready, process)
     finally:

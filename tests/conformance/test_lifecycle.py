@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from tests.conformance.clients.base import ALICE, TAO, Actor, Client
+from tests.conformance.clients.sdk import AsyncSdk, SyncSdk
 from tests.conformance.clients.substrate import Substrate
+from tests.support.drand import ROUND, payload, sdk_sealed
 
 TEMPO = 8
 REVEAL_TEMPO = 20  # an epoch has to be long enough for a client to start, sign and send
@@ -287,6 +289,18 @@ class TestLifecycle:
         stage.client.call("Commitments", "set_commitment", args, stage.miners[0], hot=True).expect()
         assert stage.client.commitment(stage.netuid, stage.miners[0].hot) == "artifact:42"
 
+    def test_a_sealed_commitment_is_opened_by_the_chain(self, stage: Stage, foreign: bool) -> None:
+        if foreign:
+            pytest.skip("what is sealed to a round of the past is no good on a chain that has newer pulses")
+        pytest.importorskip("py_arkworks_bls12381", reason="there is no BLS12-381 library for Python 3.10")
+        sealed = {"encrypted": "0x" + sdk_sealed(b"artifact:43").hex(), "reveal_round": ROUND}
+        args = {"netuid": stage.netuid, "info": {"fields": [[{"TimelockEncrypted": sealed}]]}}
+        miner = stage.miners[1]
+        stage.client.call("Commitments", "set_commitment", args, miner, hot=True).expect()
+        item = ("Commitments", "RevealedCommitments", stage.netuid, miner.hot)
+        ((plain, _),) = stage.until("the reveal", lambda: stage.observer.storage(*item))
+        assert plain in ("artifact:43", "0x" + b"artifact:43".hex())
+
     def test_a_take_is_lowered(self, stage: Stage) -> None:
         stage.client.do("set_take", stage.validator, take=0.1).expect()
         assert stage.client.take(stage.validator.hot) == pytest.approx(0.1, abs=0.001)
@@ -330,10 +344,28 @@ class TestLifecycle:
         outcome = stage.client.do("set_weights", stage.validator, netuid=stage.netuid, uids=[target], weights=[1.0])
         rows = stage.observer.chain.query_map("SubtensorModule", "TimelockedWeightCommits", [stage.netuid])
         sealed = [(entry[0], entry[3]) for _, row in rows for entry in row.value]
-        if outcome.error == "Other":  # how the specification runtime refuses what it does not implement
-            assert sealed == []
-            pytest.skip("this chain's runtime takes no timelocked commits")
         assert (stage.validator.hot, outcome.expect().data["reveal_round"]) in sealed
+
+    def test_sealed_weights_are_opened_by_the_chain(
+        self, stage: Stage, foreign: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The SDK seals to a round that is yet to come. Here it is told to take one whose pulse our node was given."""
+        if foreign:
+            pytest.skip("what is sealed to a round of the past is no good on a chain that has newer pulses")
+        if not isinstance(stage.client, SyncSdk | AsyncSdk):
+            pytest.skip("only a client in this process can be told to seal to a round of the past")
+
+        pytest.importorskip("py_arkworks_bls12381", reason="there is no BLS12-381 library for Python 3.10")
+
+        def seal(hotkey: bytes, uids: list[int], weights: list[int], version_key: int, **_: Any) -> tuple[bytes, int]:
+            return sdk_sealed(payload(hotkey, uids, weights, version_key)), ROUND
+
+        monkeypatch.setattr("bittensor.intents.weights._core.get_encrypted_commit_v2", seal)
+        target, uid = stage.uids[stage.miners[0].hot], stage.uids[stage.validator.hot]
+        assert stage.client.weights(stage.netuid)[uid] != {target: 1.0}
+        outcome = stage.client.do("set_weights", stage.validator, netuid=stage.netuid, uids=[target], weights=[1.0])
+        assert outcome.expect().data["reveal_round"] == ROUND
+        stage.until("the reveal", lambda: stage.client.weights(stage.netuid)[uid] == {target: 1.0})
 
     def test_everything_is_unstaked(self, stage: Stage) -> None:
         validator = stage.validator

@@ -28,8 +28,7 @@ def _template() -> tuple[Market, dict[bytes, bytes | None], list[bytes]]:
 def fresh() -> Market:
     """A market as at its start. There is one at a time."""
     market, state, events = _template()
-    market.rt.state = MemoryState()
-    market.rt.state._layers[0].update(state)
+    market.rt.state = MemoryState(state)
     market.rt.events = list(events)
     return market
 

@@ -179,7 +179,10 @@ def reference_epoch(given: EpochInput) -> dict[str, object]:
     if hyper.yuma3:
         old = [[(j, div(b, 65535 * ONE)) for j, b in row] for row in old]
         if hyper.liquid_alpha and any(consensus):
-            bonds = liquid(for_bonds, old, consensus, hyper, n)
+            auto = hyper.consensus_mode == "Auto" and hyper.bonds_penalty == 65535
+            before = given.previous_consensus if auto or hyper.consensus_mode == "Previous" else []
+            stored = [div(before[j] * ONE, 65535 * ONE) if j < len(before) else 0 for j in range(n)]
+            bonds = liquid(for_bonds, old, stored if before else consensus, hyper, n)
         else:
             bonds = ema(for_bonds, old, rate, n)
         claims = [sum(mul(b, incentive[j]) for j, b in row) for row in norm_columns(bonds, n)]

@@ -9,11 +9,14 @@ import pytest
 
 from localnet.errors import DispatchError, InvalidTransaction
 from localnet.runtime.framework import Origin, Root, Signed
+from localnet.runtime.memory import MemoryState
 from localnet.runtime.profile import FAST, Profile
 from localnet.runtime.runtime import SpecRuntime
 from localnet.runtime.subtensor.pallet import Subtensor
 
 TAO = 10**9
+
+Saved = tuple[dict[bytes, bytes | None], list[bytes]]
 
 
 def key(uri: str) -> bytes:
@@ -34,6 +37,15 @@ class Chain:
     @property
     def block(self) -> int:
         return self.rt.number
+
+    def save(self) -> Saved:
+        """What the chain is now, for `restore`: making a runtime takes longer than most tests do."""
+        return {raw: self.rt.state.get(raw) for raw in self.rt.state.keys(b"")}, list(self.rt.events)
+
+    def restore(self, saved: Saved) -> Chain:
+        state, events = saved
+        self.rt.state, self.rt.events = MemoryState(state), list(events)
+        return self
 
     def next(self, blocks: int = 1) -> int:
         """Close the open block and open the next one, `blocks` times. Returns the number of the open block."""
@@ -112,4 +124,4 @@ class Chain:
         self.do(coldkey, "add_stake", hotkey=key(hotkey), netuid=netuid, amount_staked=tao)
 
 
-__all__ = ["TAO", "Chain", "key"]
+__all__ = ["TAO", "Chain", "Saved", "key"]

@@ -9,8 +9,9 @@
     neurons       neurons with and without weights
     stakes        stake positions, availability, fees, locks, delegates
     markets       prices and simulated swaps
-    baskets       root baskets, of which there are none
+    baskets       validators' baskets: worth, holdings, owners, comparable prices, room to trade
     payments      fees and nonces
+    proxies       what proxies of each type may call
     chain         slot duration, author
     shield        what an author asks about sealed extrinsics
 
@@ -28,6 +29,7 @@ from localnet.runtime.apis import (
     metagraph,
     neurons,
     payments,
+    proxies,
     shield,
     stakes,
     subnets,
@@ -44,6 +46,7 @@ __all__ = [
     "metagraph",
     "neurons",
     "payments",
+    "proxies",
     "shield",
     "stakes",
     "subnets",

@@ -1,20 +1,18 @@
 """StakeInfoRuntimeApi and DelegateInfoRuntimeApi: positions, what of them can be withdrawn, and who delegates to whom.
 
-A position is a holder's floored part of a hotkey's share pool. Locks (conviction) reduce what can be withdrawn. They
-decay from block to block, which this runtime does not compute: where nobody has locked anything (there is no call here
-that could) the answer is exact, and where storage holds a lock these reads fail and say so.
+A position is a holder's floored part of a hotkey's share pool. Conviction locks and miners' collateral reduce what of
+them can be withdrawn; locks are answered as of now, storage has them as of when they were last touched.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from localnet.errors import RuntimeApiMissing
 from localnet.rules.fixed import ONE64, U16_MAX, div64, mul64, sub_floor0, to_u64
 from localnet.rules.swap import fee_amount
 from localnet.runtime.apis import common
 from localnet.runtime.apis.registry import api
-from localnet.runtime.subtensor import staking
+from localnet.runtime.subtensor import conviction, lock_store, locks, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.runtime import SpecRuntime
@@ -73,17 +71,6 @@ def get_stake_fee(rt: SpecRuntime, origin: Any, _from: bytes, destination: Any, 
 # -- locks ----------------------------------------------------------------------------------------------------------
 
 
-def _refuse(what: str) -> RuntimeApiMissing:
-    return RuntimeApiMissing(f"{what}: the specification runtime does not compute the decay of conviction locks")
-
-
-def _locked(p: Subtensor, coldkey: bytes, netuid: int) -> int:
-    """Alpha of a coldkey that cannot be withdrawn: its miners' collateral. Refuses where there is a conviction lock."""
-    if next(iter(p.Lock.keys(coldkey, netuid)), None) is not None:
-        raise _refuse("get_stake_availability_for_coldkeys")
-    return p.ColdkeyMinerCollateral[netuid, coldkey]
-
-
 @api("StakeInfoRuntimeApi_get_stake_availability_for_coldkeys")
 def get_stake_availability_for_coldkeys(
     rt: SpecRuntime, coldkeys: list[bytes], wanted: list[int] | None
@@ -104,38 +91,27 @@ def get_stake_availability_for_coldkeys(
 
 
 def _availability(p: Subtensor, coldkey: bytes, netuid: int) -> dict[str, int]:
-    total = sum(staking.stake_of(p, hotkey, coldkey, netuid) for hotkey in p.StakingHotkeys[coldkey])
-    locked = _locked(p, coldkey, netuid)
-    return {"total": total, "locked": locked, "available": sub_floor0(total, locked)}
+    """`locked` is conviction's alone; `available` is without collateral too."""
+    have = locks.availability(p, coldkey, netuid)
+    return {"total": have.total, "locked": have.locked, "available": have.available}
 
 
 @api("StakeInfoRuntimeApi_get_coldkey_lock")
 def get_coldkey_lock(rt: SpecRuntime, coldkey: bytes, netuid: int) -> dict[str, Any] | None:
-    if next(iter(rt.subtensor.Lock.keys(coldkey, netuid)), None) is not None:
-        raise _refuse("get_coldkey_lock")
-    return None
-
-
-def _subnet_has_locks(p: Subtensor, netuid: int) -> bool:
-    shared = (p.HotkeyLock, p.DecayingHotkeyLock)
-    if any(next(iter(entries.keys(netuid)), None) is not None for entries in shared):
-        return True
-    return netuid in p.OwnerLock or netuid in p.DecayingOwnerLock
+    lock = locks.current(rt.subtensor, coldkey, netuid)
+    return None if lock is None else lock_store.encode(lock)
 
 
 @api("StakeInfoRuntimeApi_get_hotkey_conviction")
 def get_hotkey_conviction(rt: SpecRuntime, hotkey: bytes, netuid: int) -> dict[str, int]:
-    """U64F64; nothing locked on the subnet means no conviction."""
-    if _subnet_has_locks(rt.subtensor, netuid):
-        raise _refuse("get_hotkey_conviction")
-    return {"bits": 0}
+    """U64F64, all lockers together."""
+    return {"bits": conviction.of_hotkey(rt.subtensor, netuid, hotkey)}
 
 
 @api("StakeInfoRuntimeApi_get_most_convicted_hotkey_on_subnet")
 def get_most_convicted_hotkey_on_subnet(rt: SpecRuntime, netuid: int) -> bytes | None:
-    if _subnet_has_locks(rt.subtensor, netuid):
-        raise _refuse("get_most_convicted_hotkey_on_subnet")
-    return None
+    """None where nobody has locked anything."""
+    return conviction.most_convicted(rt.subtensor, netuid)
 
 
 # -- delegates ------------------------------------------------------------------------------------------------------

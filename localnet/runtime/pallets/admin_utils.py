@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localnet.errors import DispatchError
@@ -27,7 +28,7 @@ from localnet.runtime.framework import (
     ensure_signed,
 )
 from localnet.runtime.pallets.settings import SETTINGS, Setting
-from localnet.runtime.subtensor import limits, positions
+from localnet.runtime.subtensor import limits, positions, trimming
 
 if TYPE_CHECKING:
     from localnet.runtime.runtime import SpecRuntime
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 LEAST_ALPHA = 1638  # floor(65535 / 40): lowest liquid-alpha bound
 CALL_INFO = CallInfo(ref_time=25_000_000)
+OPERATIONAL = frozenset(  # calls that the chain lets pass before the others
+    f"sudo_set_{name}"
+    for name in ("burn_half_life", "burn_increase_mult", "owner_cut_enabled", "owner_cut_auto_lock_enabled")
+)
 
 
 class AdminUtils(Pallet):
@@ -60,7 +65,8 @@ class AdminUtils(Pallet):
         names = ["origin", *(["netuid"] if setting.per_subnet else []), setting.argument]
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         handle.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
-        handle.call_info = CALL_INFO  # type: ignore[attr-defined]
+        kind_of_call = "Operational" if setting.call in OPERATIONAL else "Normal"
+        handle.call_info = replace(CALL_INFO, dispatch_class=kind_of_call)  # type: ignore[attr-defined]
         return handle
 
     def _apply(self, setting: Setting, origin: Origin, netuid: int, value: Any) -> None:
@@ -75,6 +81,8 @@ class AdminUtils(Pallet):
         else:
             assert isinstance(item, StorageValue)
             item.put(value)
+        if setting.stale is not None:
+            getattr(p, setting.stale).kill()
         self._tell(setting, netuid, value)
         if owner is not None and setting.limit is not None:
             setting.limit.record(p, owner, netuid)
@@ -117,21 +125,54 @@ class AdminUtils(Pallet):
         if setting.named_event:
             named = {setting.argument: value}
             emitter.emit(setting.event, **({"netuid": netuid, **named} if setting.per_subnet else named))
-        elif setting.event == "ActivityCutoffFactorMilliSet":
-            emitter.emit(setting.event, netuid=netuid, factor_milli=value)
         else:
             emitter.emit(setting.event, *((netuid, value) if setting.per_subnet else (value,)))
 
     # -- calls that are more than one write -------------------------------------------------------------------------
 
-    @call(ref_time=25_000_000)
+    @call(ref_time=45_000_000)
     def sudo_set_tempo(self, origin: Origin, netuid: int, tempo: int) -> None:
-        """The cycle starts anew with the tempo; 0 stops epochs."""
-        from localnet.runtime.subtensor import clock  # at call time: it imports modules that import this pallet
+        """The cycle starts anew with the tempo. Root may set any; 0 stops epochs. An owner stays within MinTempo and
+        MaxTempo, and waits MinTempo blocks between two changes.
+        """
+        p, limit = self._subtensor, limits.TEMPO_UPDATE
+        owner = self._owner_or_root(origin, netuid)
+        if not p.NetworksAdded[netuid]:
+            raise p.error("SubnetNotExists")
+        least, most = (self.rt.document.constants[p.name, name] for name in ("MinTempo", "MaxTempo"))
+        if owner is not None and not least <= tempo <= most:
+            raise p.error("TempoOutOfBounds")
+        limits.ensure_window_open(p, netuid)
+        if owner is not None:
+            limit.ensure(p, owner, netuid)
+            limit.record(p, owner, netuid)
+        p.Tempo[netuid] = tempo
+        p.LastEpochBlock[netuid] = self.rt.number
+        p.emit("TempoSet", netuid, tempo)
 
-        ensure_root(origin)
-        self._gate(None, netuid, None)
-        clock.set_tempo_now(self._subtensor, netuid, tempo)
+    @call(ref_time=45_000_000)
+    def sudo_set_activity_cutoff_factor(self, origin: Origin, netuid: int, factor_milli: int) -> None:
+        """Per mille of the tempo. Root is bound by neither the freeze window nor the rate limit."""
+        p, limit = self._subtensor, limits.hyperparameter("ActivityCutoffFactorMilli")
+        owner = self._owner_or_root(origin, netuid)
+        bounds = ("MinActivityCutoffFactorMilli", "MaxActivityCutoffFactorMilli")
+        least, most = (self.rt.document.constants[p.name, name] for name in bounds)
+        if not least <= factor_milli <= most:
+            raise p.error("ActivityCutoffFactorMilliOutOfBounds")
+        if owner is not None:
+            limits.ensure_window_open(p, netuid)
+            limit.ensure(p, owner, netuid)
+            limit.record(p, owner, netuid)
+        p.ActivityCutoffFactorMilli[netuid] = factor_milli
+        p.emit("ActivityCutoffFactorMilliSet", netuid=netuid, factor_milli=factor_milli)
+
+    @call(ref_time=32_000_000)
+    def sudo_trim_to_max_allowed_uids(self, origin: Origin, netuid: int, max_n: int) -> None:
+        owner = self._owner_or_root(origin, netuid)
+        self._gate(owner, netuid, limits.UIDS_TRIMMING, exists=False)
+        trimming.trim(self._subtensor, netuid, max_n)
+        if owner is not None:
+            limits.UIDS_TRIMMING.record(self._subtensor, owner, netuid)
 
     @call(ref_time=20_000_000)
     def sudo_set_alpha_values(self, origin: Origin, netuid: int, alpha_low: int, alpha_high: int) -> None:
@@ -196,8 +237,8 @@ class AdminUtils(Pallet):
             index = storage_index(netuid, mechanism)
             for per_uid in (p.Weights, p.Bonds, p.WeightCommits, p.TimelockedWeightCommits):
                 per_uid.clear(index)
-            del p.Incentive[index]
-            del p.LastUpdate[index]
+            for vector in (p.Incentive, p.LastUpdate, p.ConsensusByMechanism):
+                del vector[index]
         p.MechanismCountCurrent[netuid] = count
         del p.MechanismEmissionSplit[netuid]
 
@@ -216,6 +257,16 @@ class AdminUtils(Pallet):
             p.MechanismEmissionSplit[netuid] = maybe_split
         if owner is not None:
             limits.MECHANISM_EMISSION.record(p, owner, netuid)
+
+    @call(ref_time=20_000_000)
+    def sudo_set_basket_trading_frozen(self, origin: Origin, hotkey: bytes, frozen: bool) -> None:
+        """Stops one validator's trades; its stakers may still claim and buy."""
+        ensure_root(origin)
+        if frozen:
+            self._subtensor.BasketTradingFrozen[hotkey] = ()
+        else:
+            del self._subtensor.BasketTradingFrozen[hotkey]
+        self.emit("BasketTradingFrozenSet", hotkey=hotkey, frozen=frozen)
 
     @call()
     def sudo_set_network_pow_registration_allowed(

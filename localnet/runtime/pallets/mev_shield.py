@@ -53,7 +53,7 @@ class MevShield(Pallet):
             raise self.error("Unreachable")
         return authorities[(self.rt.aura.CurrentSlot.get() + ahead) % len(authorities)]
 
-    @call(pays=False, dispatch_class="Mandatory", ref_time=30_000_000)
+    @call(ref_time=793_661_000, proof_size=9753)
     def announce_next_key(self, origin: Origin, enc_key: bytes | None) -> None:
         ensure_none(origin)
         author = self._author()

@@ -3,8 +3,7 @@
 `SETTINGS` is data; `localnet.runtime.pallets.admin_utils` carries a row out. Bounds are checked in their order, and the
 first that does not hold names the error. Constants come from the metadata where it has them.
 
-A setting whose effect is not implemented has no row, so that setting it is refused instead of going unheeded: emission
-bar and gate, collateral, baskets, automatic locks of the owner's cut, the consensus that liquid alpha looks at.
+A setting whose effect is not implemented has no row, so that setting it is refused instead of going unheeded.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from localnet.rules.collateral import MAX_DRAIN_RATIO, MAX_LOCK_SHARE
 from localnet.runtime.subtensor import limits
 from localnet.runtime.subtensor.limits import Limit
 
@@ -48,6 +48,7 @@ class Setting:
     not_root: bool = False  # not on the root network
     bounds: tuple[Bound, ...] = ()
     named_event: bool = False  # an event of AdminUtils with named fields
+    stale: str | None = None  # an item that is worked out anew after the change: it is deleted
 
 
 def _constant(p: Subtensor, name: str) -> int:
@@ -96,12 +97,18 @@ def _root(
 
 
 def _chain(
-    name: str, item: str, event: str | None, *bounds: Bound, argument: str | None = None, named_event: bool = False
+    name: str,
+    item: str,
+    event: str | None,
+    *bounds: Bound,
+    argument: str | None = None,
+    named_event: bool = False,
+    stale: str | None = None,
 ) -> Setting:
     """A setting of the whole chain, by root."""
     return Setting(
         f"sudo_set_{name}", item, argument or name, event,
-        per_subnet=False, window=False, exists=False, bounds=bounds, named_event=named_event,
+        per_subnet=False, window=False, exists=False, bounds=bounds, named_event=named_event, stale=stale,
     )  # fmt: skip
 
 
@@ -111,6 +118,7 @@ MAX_BONDS_MOVING_AVERAGE = 975_000  # of a million, for owners
 MAX_REVEAL_PERIOD = 100  # epochs
 MAX_IMMUNE_OWNER_UIDS = 10
 MAX_MECHANISMS = 16  # the storage index has room for no more
+MAX_GATE_EXPONENT = 8
 
 _MAX_UIDS = (
     Bound("MaxAllowedUidsLessThanMinAllowedUids", lambda p, n, v: v >= p.MinAllowedUids[n]),
@@ -140,15 +148,15 @@ _REVEAL_PERIOD = (
 )
 _CHILDKEY_TAKE = Bound("InvalidValue", lambda p, n, v: p.MinChildkeyTake.get() <= v <= p.MaxChildkeyTake.get())
 _CUTOFF = Bound("ActivityCutoffTooLow", lambda p, n, v: v >= p.MinActivityCutoff.get(), ours=False)
-_CUTOFF_FACTOR = Bound(
-    "ActivityCutoffFactorMilliOutOfBounds",
-    lambda p, n, v: _constant(p, "MinActivityCutoffFactorMilli") <= v <= _constant(p, "MaxActivityCutoffFactorMilli"),
-    ours=False,
-)
 _BONDS = Bound("BondsMovingAverageMaxReached", lambda p, n, v: v <= MAX_BONDS_MOVING_AVERAGE, owner_only=True)
 _STEEPNESS = Bound("NegativeSigmoidSteepness", lambda p, n, v: v >= 0, owner_only=True)
 _BURN_MULT = Bound("InvalidValue", lambda p, n, v: ONE_U64F64 <= v["bits"] <= 3 * ONE_U64F64)
 _EXPONENT = Bound("InvalidValue", lambda p, n, v: ONE_U64F64 <= v["bits"] <= 2 * ONE_U64F64)
+_GATE_EXPONENT = Bound("InvalidValue", lambda p, n, v: ONE_U64F64 <= v["bits"] <= MAX_GATE_EXPONENT * ONE_U64F64)
+_QUANTILE = Bound("InvalidValue", lambda p, n, v: 0 < v["bits"] < ONE_U64F64)
+_CAP = Bound("ValueNotInBounds", lambda p, n, v: v > 0)
+_LOCK_SHARE = Bound("CollateralLockShareTooHigh", lambda p, n, v: v <= MAX_LOCK_SHARE)
+_DRAIN_RATIO = Bound("CollateralDrainRatioOutOfBounds", lambda p, n, v: 0 < v["bits"] <= MAX_DRAIN_RATIO)
 _MECHANISMS = Bound("InvalidValue", _one_to(MAX_MECHANISMS), ours=False)
 
 OWNER_SETTINGS = (
@@ -161,10 +169,6 @@ OWNER_SETTINGS = (
     _owner("max_allowed_uids", "MaxAllowedUids", "MaxAllowedUidsSet", *_MAX_UIDS, limit="MaxAllowedUids"),
     _owner("rho", "Rho", "RhoSet", limit="Rho"),
     _owner("activity_cutoff", "ActivityCutoff", "ActivityCutoffSet", _CUTOFF, limit="ActivityCutoff"),
-    _owner(
-        "activity_cutoff_factor", "ActivityCutoffFactorMilli", "ActivityCutoffFactorMilliSet", _CUTOFF_FACTOR,
-        limit="ActivityCutoffFactorMilli", argument="factor_milli",
-    ),
     _owner("min_burn", "MinBurn", "MinBurnSet", *_MIN_BURN, limit="MinBurn"),
     _owner("max_burn", "MaxBurn", "MaxBurnSet", *_MAX_BURN, limit="MaxBurn"),
     _owner(
@@ -190,7 +194,15 @@ OWNER_SETTINGS = (
            limit="AlphaSigmoidSteepness", argument="steepness"),
     _owner("toggle_transfer", "TransferToggle", "TransferToggle",
            limit="TransferEnabled", argument="toggle", exists=False),
+    _owner("liquid_alpha_consensus_mode", "LiquidAlphaConsensusMode", "LiquidAlphaConsensusModeSet",
+           limit="LiquidAlphaConsensusMode", argument="mode", exists=False),
     _owner("owner_cut_enabled", "OwnerCutEnabled", None, limit=None, argument="enabled", not_root=True),
+    _owner("owner_cut_auto_lock_enabled", "OwnerCutAutoLockEnabled", None,
+           limit=None, argument="enabled", not_root=True),
+    _owner("collateral_lock_share", "CollateralLockShare", "CollateralLockShareSet", _LOCK_SHARE,
+           limit="CollateralLockShare", argument="lock_share", not_root=True, named_event=True),
+    _owner("collateral_drain_ratio", "CollateralDrainRatio", "CollateralDrainRatioSet", _DRAIN_RATIO,
+           limit="CollateralDrainRatio", argument="drain_ratio", not_root=True, named_event=True),
     _owner("commit_reveal_weights_enabled", "CommitRevealWeightsEnabled", "CommitRevealEnabled",
            limit="CommitRevealEnabled", argument="enabled"),
     _owner("commit_reveal_weights_interval", "RevealPeriodEpochs", "CommitRevealPeriodsSet", *_REVEAL_PERIOD,
@@ -256,6 +268,18 @@ CHAIN_SETTINGS = (
            argument="duration"),
     _chain("coldkey_swap_reannouncement_delay", "ColdkeySwapReannouncementDelay", "ColdkeySwapReannouncementDelaySet",
            argument="duration"),
+    _chain("emission_bar_quantile", "EmissionBarQuantile", None, _QUANTILE,
+           argument="quantile", stale="EmissionGateBar"),
+    _chain("emission_bar_rank", "EmissionBarRank", None, argument="rank", stale="EmissionGateBar"),
+    _chain("emission_gate_exponent", "EmissionGateExponent", None, _GATE_EXPONENT, argument="exponent"),
+    _chain("basket_trading_enabled", "BasketTradingEnabled", "BasketTradingToggled",
+           argument="enabled", named_event=True),
+    _chain("basket_concentration_cap", "BasketConcentrationCap", "BasketConcentrationCapSet", _CAP,
+           argument="cap", named_event=True),
+    _chain("basket_daily_turnover_cap", "BasketDailyTurnoverCap", "BasketDailyTurnoverCapSet", _CAP,
+           argument="cap", named_event=True),
+    _chain("basket_liquidity_cap", "BasketLiquidityCap", "BasketLiquidityCapSet", _CAP,
+           argument="cap", named_event=True),
     _chain("max_epochs_per_block", "MaxEpochsPerBlock", "MaxEpochsPerBlockSet",
            Bound("ValueNotInBounds", lambda p, n, v: v >= 1)),
 )  # fmt: skip

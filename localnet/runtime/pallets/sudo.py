@@ -10,7 +10,6 @@ from typing import Any
 from localnet.errors import DispatchError, InvalidTransaction
 from localnet.runtime.framework import Origin, Pallet, Root, Signed, StorageValue, call, ensure_signed
 from localnet.runtime.pallets.balances import account_of
-from localnet.runtime.runtime_call import split_call
 
 
 class Sudo(Pallet):
@@ -29,7 +28,7 @@ class Sudo(Pallet):
 
     def _result(self, origin: Origin, inner: Any) -> Any:
         try:
-            self.rt.dispatch(origin, *split_call(inner))
+            self.rt.dispatch_inner(origin, inner, bypass=True)
         except DispatchError as error:
             return ("Err", error.value)
         return ("Ok", ())
@@ -55,3 +54,10 @@ class Sudo(Pallet):
         before = self.Key.get()
         self.Key.put(account_of(new))
         self.emit("KeyChanged", old=before, new=account_of(new))
+
+    @call(ref_time=20_000_000, proof_size=1517, refunded=True)
+    def remove_key(self, origin: Origin) -> None:
+        """From here on nobody can act as the chain."""
+        self._require_sudo(origin)
+        self.emit("KeyRemoved")
+        self.Key.kill()

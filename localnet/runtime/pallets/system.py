@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from localnet.codec.scale import compact
+from localnet.errors import DispatchError
 from localnet.runtime.framework import Origin, Pallet, StorageMap, StorageValue, call, ensure_root, ensure_signed
 
 BLOCK_HASH_COUNT = 2400  # how many hashes back a mortal era can reach
@@ -49,6 +51,30 @@ class System(Pallet):
         """The extrinsic turned out invalid and does not become part of the block."""
         self.ExtrinsicCount.put((self.ExtrinsicCount.get() or 1) - 1)
 
+    @property
+    def extrinsic_index(self) -> int:
+        """Of the extrinsic that is being applied; 0 outside of extrinsics."""
+        return max((self.ExtrinsicCount.get() or 0) - 1, 0)
+
+    def inc_providers(self, who: bytes) -> None:
+        """One more reason for the account to exist; the first one creates it."""
+        account = self.Account[who]
+        self.Account[who] = {**account, "providers": account["providers"] + 1}
+        if not account["providers"] and not account["sufficients"]:
+            self.emit("NewAccount", account=who)
+
+    def dec_providers(self, who: bytes) -> None:
+        """One reason less; the last one removes the account. Raises ConsumerRemaining."""
+        account = self.Account[who]
+        left = account["providers"] - 1
+        if left <= 0 and account["consumers"]:
+            raise DispatchError("ConsumerRemaining")
+        if left > 0 or account["sufficients"]:
+            self.Account[who] = {**account, "providers": max(left, 0)}
+        else:
+            del self.Account[who]
+            self.emit("KilledAccount", account=who)
+
     def bump_nonce(self, who: bytes) -> None:
         account = self.Account[who]
         self.Account[who] = {**account, "nonce": account["nonce"] + 1}
@@ -67,14 +93,21 @@ class System(Pallet):
         who = ensure_signed(origin)
         self.emit("Remarked", sender=who, hash=blake2b(remark, digest_size=32).digest())
 
-    @call()
+    @call(dispatch_class="Operational")
     def set_storage(self, origin: Origin, items: list[tuple[bytes, bytes]]) -> None:
         ensure_root(origin)
         for key, value in items:
             self.rt.state.put(key, value)
 
-    @call()
+    @call(dispatch_class="Operational")
     def kill_storage(self, origin: Origin, keys: list[bytes]) -> None:
         ensure_root(origin)
         for key in keys:
+            self.rt.state.put(key, None)
+
+    @call(dispatch_class="Operational")
+    def kill_prefix(self, origin: Origin, prefix: bytes, subkeys: int) -> None:
+        """Remove the first `subkeys` keys that start with the prefix."""
+        ensure_root(origin)
+        for key in list(islice(self.rt.state.keys(prefix), subkeys)):
             self.rt.state.put(key, None)

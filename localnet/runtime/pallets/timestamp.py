@@ -20,7 +20,7 @@ class Timestamp(Pallet):
         data = items.get(INHERENT)
         return None if data is None else ("Timestamp", "set", {"now": int.from_bytes(data, "little")})
 
-    @call(pays=False, dispatch_class="Mandatory", ref_time=10_000_000, proof_size=1493)
+    @call(dispatch_class="Mandatory", ref_time=213_816_000, proof_size=5691)
     def set(self, origin: Origin, now: int) -> None:
         ensure_none(origin)
         before = self.Now.get()

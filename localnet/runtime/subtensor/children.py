@@ -70,7 +70,7 @@ def _schedule(p: Subtensor, hotkey: bytes, netuid: int, children: list[Edge]) ->
     if not p.SubtokenEnabled[netuid]:
         _apply(p, hotkey, netuid, children)
         return
-    due = p.rt.number + p.PendingChildKeyCooldown.get()
+    due = min(p.rt.number + p.PendingChildKeyCooldown.get(), U64_MAX)
     p.PendingChildKeys[netuid, hotkey] = (children, due)
     p.emit("SetChildrenScheduled", hotkey, netuid, due, children)
 

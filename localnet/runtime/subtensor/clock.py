@@ -1,17 +1,18 @@
 """The epoch clock: when a subnet's next epoch comes, and what its owner may do about it.
 
 epoch_due, current_epoch    is it in this block, and what is the number of the epoch we are in
-set_tempo                   a new length, counted from now
+decides_alone, epochs_per_block    is its consensus Null, and how many epochs may a block run
 trigger_epoch               one epoch ahead of time, announced by the freeze window
-set_activity_cutoff_factor  how many tempos a neuron may be silent
+set_tempo, set_activity_cutoff_factor    do nothing any more: AdminUtils has calls that do
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from localnet.rules import coinbase
-from localnet.runtime.framework import Origin, Root, call
+from localnet.runtime.framework import Origin, call
 from localnet.runtime.subtensor import limits, networks
 
 if TYPE_CHECKING:
@@ -30,40 +31,28 @@ def current_epoch(p: Subtensor, netuid: int) -> int:
     return int(p.SubnetEpochIndex[netuid]) + epoch_due(p, netuid)
 
 
-def set_tempo_now(p: Subtensor, netuid: int, tempo: int) -> None:
-    """A new tempo whose first cycle starts in this block."""
-    p.Tempo[netuid] = tempo
-    p.LastEpochBlock[netuid] = p.rt.number
-    p.emit("TempoSet", netuid, tempo)
+def decides_alone(p: Subtensor, netuid: int) -> bool:
+    """Is the subnet's consensus Null, one validator's word, instead of Yuma's?
+
+    As of spec 461 no call switches it: root writes SubnetEpochConsensus with System.set_storage.
+    """
+    return p.SubnetEpochConsensus[netuid] == "Null"
+
+
+def epochs_per_block(p: Subtensor, subnets: Sequence[int]) -> int:
+    """How many epochs this block runs at most; a block with a Null epoch that is due runs one."""
+    most: int = p.MaxEpochsPerBlock.get()
+    return min(most, 1) if any(decides_alone(p, netuid) and epoch_due(p, netuid) for netuid in subnets) else most
 
 
 @call(ref_time=40_000_000)
 def set_tempo(p: Subtensor, origin: Origin, netuid: int, tempo: int) -> None:
-    owner = networks.ensure_owner(p, origin, netuid)
-    constants = p.rt.document.constants
-    if not constants[p.name, "MinTempo"] <= tempo <= constants[p.name, "MaxTempo"]:
-        raise p.error("TempoOutOfBounds")
-    limits.ensure_window_open(p, netuid)
-    limits.TEMPO_UPDATE.ensure(p, owner, netuid)
-    set_tempo_now(p, netuid, tempo)
-    limits.TEMPO_UPDATE.record(p, owner, netuid)
+    """Succeeds, costs its fee and changes nothing: the chain kept the call for old clients."""
 
 
 @call(ref_time=40_000_000)
 def set_activity_cutoff_factor(p: Subtensor, origin: Origin, netuid: int, factor_milli: int) -> None:
-    """Root is bound by neither the freeze window nor the rate limit."""
-    owner = None if isinstance(origin, Root) else networks.ensure_owner(p, origin, netuid)
-    constants = p.rt.document.constants
-    least = constants[p.name, "MinActivityCutoffFactorMilli"]
-    if not least <= factor_milli <= constants[p.name, "MaxActivityCutoffFactorMilli"]:
-        raise p.error("ActivityCutoffFactorMilliOutOfBounds")
-    limit = limits.hyperparameter("ActivityCutoffFactorMilli")
-    if owner is not None:
-        limits.ensure_window_open(p, netuid)
-        limit.ensure(p, owner, netuid)
-        limit.record(p, owner, netuid)
-    p.ActivityCutoffFactorMilli[netuid] = factor_milli
-    p.emit("ActivityCutoffFactorMilliSet", netuid=netuid, factor_milli=factor_milli)
+    """Succeeds, costs its fee and changes nothing, as `set_tempo`."""
 
 
 @call(ref_time=40_000_000)

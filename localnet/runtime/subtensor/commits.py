@@ -2,9 +2,9 @@
 
     commit_*           the hash joins a queue per (storage index, hotkey), at most ten long
     reveal_*           allowed in exactly one epoch: that of the commit plus RevealPeriodEpochs
-    timelocked calls   weights that open by themselves when a drand round is published: not implemented here
 
 The hash is `localnet.rules.weights.commit_hash`. A failed reveal leaves the queue as it was, expired entries included.
+Commits that open by themselves, when a drand round is published, are in `timelocked`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from localnet.errors import DispatchError
 from localnet.rules.weights import commit_hash as hash_of
 from localnet.rules.weights import storage_index
 from localnet.runtime.framework import Origin, call, ensure_signed
-from localnet.runtime.subtensor import clock, networks, registration, weights
+from localnet.runtime.subtensor import clock, registration, weights
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -49,7 +49,8 @@ def is_revealable(p: Subtensor, netuid: int, epoch: int) -> bool:
     return clock.current_epoch(p, netuid) == epoch + p.RevealPeriodEpochs[netuid]
 
 
-def _ensure_enabled(p: Subtensor, netuid: int) -> None:
+def ensure_enabled(p: Subtensor, netuid: int) -> None:
+    """Raises CommitRevealDisabled."""
     if not p.CommitRevealWeightsEnabled[netuid]:
         raise p.error("CommitRevealDisabled")
 
@@ -65,7 +66,7 @@ def _split_expired(p: Subtensor, netuid: int, queue: Sequence[Entry]) -> tuple[l
 
 def commit(p: Subtensor, hotkey: bytes, netuid: int, mecid: int, digest: bytes) -> None:
     weights.ensure_mechanism(p, netuid, mecid)
-    _ensure_enabled(p, netuid)
+    ensure_enabled(p, netuid)
     uid = p.Uids[netuid, hotkey]
     if uid is None:
         raise p.error("HotKeyNotRegisteredInSubNet")
@@ -115,7 +116,7 @@ def _store_queue(p: Subtensor, index: int, hotkey: bytes, queue: list[Entry]) ->
 
 
 def reveal(p: Subtensor, hotkey: bytes, netuid: int, mecid: int, shown: Reveal) -> None:
-    _ensure_enabled(p, netuid)
+    ensure_enabled(p, netuid)
     index = storage_index(netuid, mecid)
     stored = p.WeightCommits[index, hotkey]
     if stored is None:
@@ -169,7 +170,7 @@ def batch_reveal_weights(
     hotkey, index = ensure_signed(origin), storage_index(netuid, weights.MAIN)
     if not len(uids_list) == len(values_list) == len(salts_list) == len(version_keys):
         raise p.error("InputLengthsUnequal")
-    _ensure_enabled(p, netuid)
+    ensure_enabled(p, netuid)
     stored = p.WeightCommits[index, hotkey]
     if stored is None:
         raise p.error("NoWeightsCommitFound")
@@ -190,32 +191,3 @@ def batch_reveal_weights(
         weights.store(p, hotkey, netuid, weights.MAIN, one.uids, one.values, one.version)
     _store_queue(p, index, hotkey, queue)
     p.emit("WeightsBatchRevealed", hotkey, netuid, digests)
-
-
-# -- timelocked -----------------------------------------------------------------------------------------------------
-
-
-def _timelocked(p: Subtensor, origin: Origin) -> None:
-    ensure_signed(origin)
-    raise networks.not_implemented("timelocked weight commits; use commit_weights and reveal_weights")
-
-
-@call(pays=False)
-def commit_timelocked_weights(
-    p: Subtensor, origin: Origin, netuid: int, commit: bytes, reveal_round: int, commit_reveal_version: int
-) -> None:
-    _timelocked(p, origin)
-
-
-@call(pays=False)
-def commit_timelocked_mechanism_weights(
-    p: Subtensor, origin: Origin, netuid: int, mecid: int, commit: bytes, reveal_round: int, commit_reveal_version: int
-) -> None:
-    _timelocked(p, origin)
-
-
-@call(pays=False)
-def commit_crv3_mechanism_weights(
-    p: Subtensor, origin: Origin, netuid: int, mecid: int, commit: bytes, reveal_round: int
-) -> None:
-    _timelocked(p, origin)

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from localnet.errors import InvalidTransaction
 from localnet.rules.fixed import sub_floor0
 from localnet.runtime.framework import Origin, call, ensure_root, ensure_signed
 from localnet.runtime.subtensor import limits, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
-
-TAKE_TOO_LOW, TAKE_TOO_HIGH = 26, 27  # the pool's codes
 
 
 def _check_owner(p: Subtensor, coldkey: bytes, hotkey: bytes) -> None:
@@ -69,19 +66,16 @@ def decrease_take(p: Subtensor, origin: Origin, hotkey: bytes, take: int) -> Non
     p.emit("TakeDecreased", coldkey, hotkey, take)
 
 
-def check_in_pool(p: Subtensor, who: bytes, function: str, arguments: dict[str, Any]) -> None:
-    """The takes' part of the checks before inclusion. Raises InvalidTransaction Custom 4, 25, 26, 27."""
-    if function not in ("increase_take", "decrease_take"):
-        return
-    hotkey, take = arguments["hotkey"], arguments["take"]
+def ensure_take_allowed(p: Subtensor, who: bytes, hotkey: bytes, take: int) -> None:
+    """What is checked before either call, wherever it comes from (`guards`): the calls look at one bound each.
+
+    Raises DelegateTakeTooLow, DelegateTakeTooHigh, HotKeyAccountNotExists, NonAssociatedColdKey.
+    """
     if take < p.MinDelegateTake.get():
-        raise InvalidTransaction(("Custom", TAKE_TOO_LOW))
+        raise p.error("DelegateTakeTooLow")
     if take > p.MaxDelegateTake.get():
-        raise InvalidTransaction(("Custom", TAKE_TOO_HIGH))
-    if not staking.hotkey_exists(p, hotkey):
-        raise InvalidTransaction(("Custom", 4))
-    if not staking.owns(p, who, hotkey):
-        raise InvalidTransaction(("Custom", 25))
+        raise p.error("DelegateTakeTooHigh")
+    _check_owner(p, who, hotkey)
 
 
 # -- child keys -----------------------------------------------------------------------------------------------------

@@ -1,11 +1,10 @@
 """Distribution: a subnet's pending alpha, divided over owner, miners, validators and their nominators after an epoch.
 
-    owner cut     staked on the owner's hotkey
-    incentive     to each miner (or where its coldkey auto-stakes); the owner's own miners get none of it
+    owner cut     staked on the owner's hotkey, and locked there if the subnet says so
+    incentive     to each miner (or where its coldkey auto-stakes) past its collateral; the owner's own miners get none
     dividends     split between a validator and its parents, then each hotkey's take to its owner and the rest to all
                   nominators
-    root's part   of the dividends: recycled. Since the chain's spec 438 it goes into baskets that validators fill by
-                  root weights; without root weights it is recycled, and root weights cannot be set here
+    root's part   of the dividends: the take likewise, the rest waits to be put into the validator's basket (`baskets`)
 
 The arithmetic is `localnet.rules.stake` and `localnet.rules.coinbase`.
 """
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from localnet.rules import coinbase
 from localnet.rules import stake as stake_rules
-from localnet.rules.fixed import u64_proportion
-from localnet.runtime.subtensor import delegation, networks, staking
+from localnet.rules.fixed import U96F32, to_u64, u64_proportion
+from localnet.runtime.subtensor import collateral, delegation, leasing, locks, networks, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.epochs import Earned
@@ -39,8 +38,13 @@ class Pending:
 
 def recycle(p: Subtensor, netuid: int, alpha: int) -> None:
     """Take alpha out of circulation; the subnet's issuance falls."""
+    p.rt.alpha_assets.recycle(netuid, alpha)
+
+
+def queue_root_dividend(p: Subtensor, hotkey: bytes, netuid: int, alpha: int) -> None:
+    """A dividend for the validator's root stakers, to be deposited later. It counts as issued, nobody holds it yet."""
     if alpha:
-        p.SubnetAlphaOut[netuid] = max(p.SubnetAlphaOut[netuid] - alpha, 0)
+        p.PendingBasketDeposits[hotkey, netuid] = p.PendingBasketDeposits[hotkey, netuid] + alpha
 
 
 def run(p: Subtensor, netuid: int, pending: Pending) -> None:
@@ -69,9 +73,11 @@ def _stakes(p: Subtensor, netuid: int, hotkey: bytes) -> tuple[int, int]:
 def _pay_owner(p: Subtensor, netuid: int, alpha: int) -> None:
     if netuid in p.SubnetOwner and netuid in p.SubnetOwnerHotkey:
         staking.increase_stake(p, p.SubnetOwnerHotkey[netuid], p.SubnetOwner[netuid], netuid, alpha)
+        leasing.on_owner_cut(p, netuid, alpha)
+        locks.auto_lock_owner_cut(p, netuid, alpha)
 
 
-def _owner_hotkeys(p: Subtensor, netuid: int) -> set[bytes]:
+def owner_hotkeys(p: Subtensor, netuid: int) -> set[bytes]:
     """The owner hotkey and every hotkey of the owner coldkey that is registered on the subnet."""
     owned = {hotkey for hotkey in p.OwnedHotkeys[p.SubnetOwner[netuid]] if p.Uids[netuid, hotkey] is not None}
     if networks.owner_uid(p, netuid) is not None:
@@ -80,21 +86,31 @@ def _owner_hotkeys(p: Subtensor, netuid: int) -> set[bytes]:
 
 
 def _pay_incentive(p: Subtensor, netuid: int, earned: Sequence[Earned]) -> None:
-    owners = _owner_hotkeys(p, netuid)
+    owners = owner_hotkeys(p, netuid)
+    bonded = collateral.is_used(p, netuid)
     total = withheld = 0
     for one in sorted(earned, key=lambda one: one.hotkey):
+        if not one.server:
+            continue
         total += one.server
         if one.hotkey not in owners:
-            _pay_miner(p, netuid, one.hotkey, one.server)
+            _pay_miner(p, netuid, one.hotkey, one.server, bonded)
             continue
         withheld += one.server
         if p.RecycleOrBurn[netuid] == "Recycle":
-            recycle(p, netuid, one.server)  # burned alpha stays in SubnetAlphaOut: nobody holds it
+            recycle(p, netuid, one.server)
+        else:
+            p.rt.alpha_assets.burn(netuid, one.server)
     p.MinerBurned[netuid] = {"bits": coinbase.miner_burned(withheld, total)}
 
 
-def _pay_miner(p: Subtensor, netuid: int, hotkey: bytes, alpha: int) -> None:
+def _pay_miner(p: Subtensor, netuid: int, hotkey: bytes, alpha: int, bonded: bool) -> None:
+    """`bonded`: somebody on the subnet has collateral; a payout may then go into it."""
     owner = p.Owner[hotkey]
+    if bonded:
+        alpha -= collateral.settle(p, netuid, hotkey, owner, alpha, alpha)
+        if not alpha:
+            return
     destination = p.AutoStakeDestination[owner, netuid]
     if destination is not None:
         p.emit(
@@ -133,16 +149,27 @@ def _split(p: Subtensor, netuid: int, one: Earned, weight: int, burn: int) -> st
     return stake_rules.split_dividend(one.validator, own, parents, take, weight, burn)
 
 
+def _pay_take(p: Subtensor, netuid: int, hotkey: bytes, dividend: U96F32, take: int, bonded: bool) -> None:
+    """A delegate's take, to its owner; the whole dividend counts as earned by collateral, the take may go into it."""
+    owner = p.Owner[hotkey]
+    if bonded:
+        take -= collateral.settle(p, netuid, hotkey, owner, to_u64(dividend, 32), take)
+    staking.increase_stake(p, hotkey, owner, netuid, take)
+
+
 def _pay_dividends(p: Subtensor, netuid: int, dividends: Mapping[bytes, coinbase.Dividends]) -> None:
+    bonded = collateral.is_used(p, netuid)
     p.AlphaDividendsPerSubnet.clear(netuid)
     for hotkey, dividend in dividends.items():
         take, rest = coinbase.take_split(dividend.alpha, p.Delegates[hotkey])
-        staking.increase_stake(p, hotkey, p.Owner[hotkey], netuid, take)
+        _pay_take(p, netuid, hotkey, dividend.alpha, take, bonded)
         staking.distribute_to_hotkey(p, hotkey, netuid, rest)
         p.AlphaDividendsPerSubnet[netuid, hotkey] = rest
         p.TotalHotkeyAlphaLastEpoch[hotkey, netuid] = p.TotalHotkeyAlpha[hotkey, netuid]
     p.RootAlphaDividendsPerSubnet.clear(netuid)
     for hotkey, dividend in dividends.items():
         take, rest = coinbase.take_split(dividend.root, p.Delegates[hotkey])
-        staking.increase_stake(p, hotkey, p.Owner[hotkey], netuid, take)
-        recycle(p, netuid, rest)
+        _pay_take(p, netuid, hotkey, dividend.root, take, bonded)
+        queue_root_dividend(p, hotkey, netuid, rest)
+        if rest:
+            p.RootAlphaDividendsPerSubnet[netuid, hotkey] = rest

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localnet.codec.scale import compact, read_compact
-from localnet.rules import coinbase
+from localnet.rules import coinbase, null_consensus
 from localnet.rules import epoch as rules
 from localnet.rules.weights import split_emission, storage_index
 from localnet.runtime.framework import StorageMap
-from localnet.runtime.subtensor import commits, networks, staking
+from localnet.runtime.subtensor import clock, commits, networks, staking, voting_power
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -39,13 +39,23 @@ def run(p: Subtensor, netuid: int, emission: int) -> list[Earned]:
     subnet = _subnet(p, netuid)
     results = []
     for mecid, part in enumerate(parts):
-        result = rules.run_epoch(_inputs(p, subnet, storage_index(netuid, mecid), part))
+        result = _run_mechanism(p, netuid, mecid, _inputs(p, subnet, storage_index(netuid, mecid), part))
         _store_mechanism(p, storage_index(netuid, mecid), result)
         results.append(result)
     combined = results[0] if len(results) == 1 else rules.aggregate(results, parts)
     _store_subnet(p, netuid, combined)
+    _update_voting_power(p, subnet, combined, mechanisms)
     earned = zip(subnet.hotkeys, combined.server_emission, combined.validator_emission, strict=True)
     return [Earned(hotkey, server, validator) for hotkey, server, validator in earned]
+
+
+def _run_mechanism(p: Subtensor, netuid: int, mecid: int, inputs: rules.EpochInput) -> rules.EpochResult:
+    if clock.decides_alone(p, netuid):
+        return null_consensus.run_epoch(inputs)
+    terms = rules.work_out(inputs)
+    if p.watch_epoch is not None:
+        p.watch_epoch(netuid, mecid, inputs, terms)
+    return rules.result_of(inputs, terms)
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -85,6 +95,7 @@ def hyperparameters(p: Subtensor, netuid: int) -> rules.EpochHyper:
         alpha_low=low,
         alpha_high=high,
         steepness=p.AlphaSigmoidSteepness[netuid],
+        consensus_mode=p.LiquidAlphaConsensusMode[netuid],
     )
 
 
@@ -118,6 +129,7 @@ def _inputs(p: Subtensor, subnet: _Subnet, index: int, emission: int) -> rules.E
         last_step=p.LastMechansimStepBlock[subnet.netuid],
         owner_uid=subnet.owner_uid,
         commit_blocks=_commit_blocks(p, subnet, index),
+        previous_consensus=p.ConsensusByMechanism[index],
     )
 
 
@@ -154,6 +166,7 @@ def _commit_blocks(p: Subtensor, subnet: _Subnet, index: int) -> dict[int, int]:
 
 def _store_mechanism(p: Subtensor, index: int, result: rules.EpochResult) -> None:
     p.Incentive[index] = list(result.incentive)
+    p.ConsensusByMechanism[index] = list(result.consensus)
     p.emit("IncentiveAlphaEmittedToMiners", netuid=index, emissions=list(result.server_emission))
     for uid, row in result.bonds.items():
         p.Bonds.put_raw((index, uid), compact(len(row) // 4) + row)
@@ -167,3 +180,12 @@ def _store_subnet(p: Subtensor, netuid: int, result: rules.EpochResult) -> None:
     p.ValidatorTrust[netuid] = list(result.validator_trust)
     p.ValidatorPermit[netuid] = list(result.permits)
     p.StakeWeight[netuid] = list(result.stake_weight)
+
+
+def _update_voting_power(p: Subtensor, subnet: _Subnet, result: rules.EpochResult, mechanisms: int) -> None:
+    """A validator's stake weight counts once for each mechanism, as on chain."""
+    if not p.VotingPowerTrackingEnabled[subnet.netuid]:
+        return
+    rows = list(zip(subnet.hotkeys, result.permits, subnet.stake, strict=True))
+    validators = {hotkey: mechanisms * (stake >> 64) for hotkey, permit, stake in rows if permit}
+    voting_power.update(p, subnet.netuid, validators, {hotkey for hotkey, permit, _ in rows if not permit})

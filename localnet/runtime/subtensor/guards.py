@@ -1,6 +1,6 @@
 """What the pool checks before it takes an extrinsic for this pallet, in the chain's order.
 
-    coldkey swap -> weights (lengths, stake, commits) -> rate limits -> delegate take -> serving
+    coldkey swap -> weights (lengths, stake, commits) -> rate limits -> delegate take -> serving -> EVM keys
 
 The checks are those of the calls themselves; here a failure is a transaction that never enters a block, and clients
 know it by a number (`CODES`).
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from localnet.errors import DispatchError, InvalidTransaction
 from localnet.rules.weights import storage_index
-from localnet.runtime.subtensor import commits, delegation, networks, serving, weights
+from localnet.runtime.subtensor import commits, delegation, evm_keys, networks, serving, timelocked, weights
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -26,12 +26,14 @@ CODES = {
     "SettingWeightsTooFast": 6, "CommittingWeightsTooFast": 6, "NetworkTxRateLimitExceeded": 6,
     "HotKeyNotRegisteredInNetwork": 10, "InvalidIpAddress": 11, "ServingRateLimitExceeded": 12, "InvalidPort": 13,
     "InvalidRevealRound": 15, "NoWeightsCommitFound": 16, "RevealTooEarly": 17, "InputLengthsUnequal": 18,
-    "HotKeyNotRegisteredInSubNet": 19, "ColdkeySwapDisputed": 21, "NonAssociatedColdKey": 25,
+    "HotKeyNotRegisteredInSubNet": 19, "EvmKeyAssociateRateLimitExceeded": 20, "ColdkeySwapDisputed": 21,
+    "NonAssociatedColdKey": 25, "DelegateTakeTooLow": 26, "DelegateTakeTooHigh": 27,
 }  # fmt: skip
 BAD_REQUEST = 255  # every other error
-SWAP_CALLS = frozenset(  # what a coldkey that announced its swap may still call here
-    ("announce_coldkey_swap", "swap_coldkey_announced", "dispute_coldkey_swap", "clear_coldkey_swap_announcement")
-)
+SWAP_CALLS = frozenset((  # what a coldkey that announced its swap may still call
+    "announce_coldkey_swap", "swap_coldkey_announced", "dispute_coldkey_swap", "clear_coldkey_swap_announcement",
+    "MevShield.submit_encrypted",
+))  # fmt: skip
 
 
 def validate(p: Subtensor, who: bytes, function: str, arguments: Arguments) -> None:
@@ -42,7 +44,24 @@ def validate(p: Subtensor, who: bytes, function: str, arguments: Arguments) -> N
             check(p, who, arguments)
     except DispatchError as error:
         raise InvalidTransaction(("Custom", CODES.get(error.name, BAD_REQUEST))) from error
-    delegation.check_in_pool(p, who, function, dict(arguments))
+
+
+def ensure_unbound(p: Subtensor, who: bytes, pallet: str, function: str) -> None:
+    """The part that concerns the calls of every pallet: the coldkey swap. Raises InvalidTransaction."""
+    try:
+        ensure_no_swap(p, who, f"{pallet}.{function}")
+    except DispatchError as error:
+        raise InvalidTransaction(("Custom", CODES[error.name])) from error
+
+
+def check(p: Subtensor, who: bytes, pallet: str, function: str, arguments: Arguments) -> None:
+    """The same for a call that another call carries: what the pool cannot see is checked when it is dispatched, under
+    the account it runs for. Raises the module's error (DispatchError).
+    """
+    ensure_no_swap(p, who, function if pallet == p.name else f"{pallet}.{function}")
+    if pallet == p.name:
+        for one in CHECKS.get(function, ()):
+            one(p, who, arguments)
 
 
 def ensure_no_swap(p: Subtensor, who: bytes, function: str) -> None:
@@ -93,6 +112,11 @@ def _commits_of_batch(p: Subtensor, who: bytes, a: Arguments) -> None:
         _committed(p, who, a["netuid"], weights.MAIN, commits.Reveal(*parts))
 
 
+def _reveal_round(p: Subtensor, who: bytes, a: Arguments) -> None:
+    timelocked.check_size(a["commit"])
+    timelocked.ensure_round(p, a["reveal_round"])
+
+
 # -- rate limits ----------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +140,13 @@ def _network_rate(p: Subtensor, who: bytes, arguments: Arguments) -> None:
         raise p.error("NetworkTxRateLimitExceeded")
 
 
+# -- delegate take --------------------------------------------------------------------------------------------------
+
+
+def _take(p: Subtensor, who: bytes, a: Arguments) -> None:
+    delegation.ensure_take_allowed(p, who, a["hotkey"], a["take"])
+
+
 # -- serving --------------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +156,13 @@ def _axon(p: Subtensor, who: bytes, a: Arguments) -> None:
 
 def _prometheus(p: Subtensor, who: bytes, a: Arguments) -> None:
     serving.validate_prometheus(p, who, a["netuid"], a["ip"], a["port"], a["ip_type"])
+
+
+# -- EVM keys -------------------------------------------------------------------------------------------------------
+
+
+def _evm_rate(p: Subtensor, who: bytes, a: Arguments) -> None:
+    evm_keys.ensure_rate(p, a["netuid"], evm_keys.uid_of(p, a["netuid"], who))
 
 
 _BATCH_REVEAL = _equal_lengths("uids_list", "values_list", "salts_list", "version_keys")
@@ -138,11 +176,14 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "reveal_weights": (_stake, _commit_of_reveal),
     "reveal_mechanism_weights": (_stake, _commit_of_reveal),
     "batch_reveal_weights": (_BATCH_REVEAL, _stake, _commits_of_batch),
-    "commit_timelocked_weights": (_stake,),
-    "commit_timelocked_mechanism_weights": (_stake,),
-    "commit_crv3_mechanism_weights": (_stake,),
+    "commit_timelocked_weights": (_stake, _reveal_round),
+    "commit_timelocked_mechanism_weights": (_stake, _reveal_round),
+    "commit_crv3_mechanism_weights": (_stake, _reveal_round),
     "register_network": (_network_rate,),
+    "increase_take": (_take,),
+    "decrease_take": (_take,),
     "serve_axon": (_axon,),
     "serve_axon_tls": (_axon,),
     "serve_prometheus": (_prometheus,),
+    "associate_evm_key": (_evm_rate,),
 }

@@ -87,6 +87,7 @@ SET_CHILDKEY_TAKE = Limit(_childkey_take_blocks, kind=1)
 WEIGHTS_VERSION_KEY = Limit(_version_key_blocks, kind=4)
 MECHANISM_COUNT = Limit(_by_profile(1, 7_200), kind=7)
 MECHANISM_EMISSION = Limit(_by_profile(1, 7_200), kind=8)
+UIDS_TRIMMING = Limit(_by_profile(1, 216_000), kind=9)
 TEMPO_UPDATE = Limit(_least_tempo, kind=11)
 OWNER_HOTKEY = Limit(_always(50_400), key=lambda netuid: ("SetSNOwnerHotkey", netuid))
 

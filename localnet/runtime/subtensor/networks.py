@@ -1,26 +1,22 @@
-"""Subnets: creating, starting, naming them, and their schedule.
+"""Subnets: which there are, whose they are, what the next one costs and which one would go for it.
 
-    register_network            pay the lock cost, get a netuid, a pool and uid 0
     start_call                  the owner starts emission; before that nobody can stake
 
-Names and symbols are in `identity`, the epoch clock in `clock`.
-Registering above the subnet limit would have to dismantle the cheapest subnet first; that is not implemented and is
-refused with an error that says so, and so is dissolving a subnet.
+Creating subnets is in `creation`, their end in `dissolution`, names and symbols in `identity`, the epoch clock in
+`clock`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localnet.errors import DispatchError
 from localnet.rules import coinbase, constants
 from localnet.rules import registration as rules
-from localnet.rules.fixed import U64F64
-from localnet.runtime.framework import Origin, Root, Signed, call, ensure_root, ensure_signed
-from localnet.runtime.subtensor import identity as identities
-from localnet.runtime.subtensor import positions, registration, staking
-from localnet.runtime.subtensor.symbols import symbols
+from localnet.rules.fixed import I96F32, ONE32
+from localnet.runtime.framework import Origin, Root, call, ensure_signed
+from localnet.runtime.subtensor import registration, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -90,97 +86,20 @@ def registration_rate_limited(p: Subtensor) -> bool:
     return not rules.rate_limit_passed(last, p.rt.number, p.NetworkRateLimit.get())
 
 
-# -- creating a subnet ----------------------------------------------------------------------------------------------
-
-
-@call()
-def register_network(p: Subtensor, origin: Origin, hotkey: bytes) -> None:
-    create(p, ensure_signed(origin), hotkey, None)
-
-
-@call()
-def register_network_with_identity(
-    p: Subtensor, origin: Origin, hotkey: bytes, identity: dict[str, Any] | None
-) -> None:
-    create(p, ensure_signed(origin), hotkey, identity)
-
-
-def create(p: Subtensor, coldkey: bytes, hotkey: bytes, identity: dict[str, Any] | None) -> int:
-    """Create a subnet for `coldkey`; its netuid. Raises what `_check_creation` and the payment raise."""
-    cost = _check_creation(p, coldkey, hotkey, identity)
-    median = _median_price(p)
-    netuid = _next_netuid(p)
-    initialise(p, netuid)
-    paid = positions.pay_subnet(p, netuid, coldkey, cost)
-    p.NetworkLastLockCost.put(paid)
-    p.LastRateLimitedBlock[LAST_REGISTERED] = p.rt.number
-    registration.create_account(p, coldkey, hotkey)
-    registration.append_neuron(p, netuid, hotkey)
-    p.SubnetMechanism[netuid] = DYNAMIC
-    p.NetworkRegisteredAt[netuid] = p.rt.number
-    p.RegisteredSubnetCounter[netuid] = p.RegisteredSubnetCounter[netuid] + 1
-    p.TokenSymbol[netuid] = _free_symbol(p, netuid)
-    _open_pool(p, netuid, paid, median)
-    p.SubnetOwner[netuid] = coldkey
-    set_owner_hotkey(p, netuid, hotkey)
-    if identity is not None:
-        p.SubnetIdentitiesV3[netuid] = identity
-        p.emit("SubnetIdentitySet", netuid)
-    _make_root_validators_parents(p, netuid, hotkey)
-    p.emit("NetworkAdded", netuid, DYNAMIC)
-    p.SubnetEmissionEnabled[netuid] = False  # root switches TAO emission on
-    return netuid
-
-
-def _check_creation(p: Subtensor, coldkey: bytes, hotkey: bytes, identity: dict[str, Any] | None) -> int:
-    """The lock cost, when the subnet may be created."""
-    if staking.hotkey_exists(p, hotkey) and not staking.owns(p, coldkey, hotkey):
-        raise p.error("NonAssociatedColdKey")
-    registration.ensure_not_system(p, hotkey)
-    if p.rt.number < p.NetworkRegistrationStartBlock.get():
-        raise p.error("SubNetRegistrationDisabled")
-    if registration_rate_limited(p):
-        raise p.error("NetworkTxRateLimitExceeded")
-    if identity is not None:
-        identities.check_lengths(p, identity, identities.SUBNET_LIMITS)
-    if len(netuids(p)) - 1 >= p.SubnetLimit.get():
-        if subnet_to_prune(p) is None:
-            raise p.error("SubnetLimitReached")
-        raise not_implemented("dismantling the cheapest subnet to make room for a new one; raise SubnetLimit instead")
-    cost = lock_cost(p)
-    if p.rt.balances.reducible(coldkey) < cost:
-        raise p.error("CannotAffordLockCost")
-    return cost
-
-
 def subnet_to_prune(p: Subtensor) -> int | None:
     """The subnet that would have to make room: lowest moving price, past its immunity."""
     subnets = [
-        (netuid, p.SubnetMovingPrice[netuid]["bits"], p.NetworkRegisteredAt[netuid])
-        for netuid in netuids(p)
-        if netuid != ROOT
+        (netuid, _moving_price(p, netuid), p.NetworkRegisteredAt[netuid]) for netuid in netuids(p) if netuid != ROOT
     ]
     return rules.subnet_to_prune(subnets, p.rt.number, p.NetworkImmunityPeriod.get())
 
 
-def _next_netuid(p: Subtensor) -> int:
-    taken = set(netuids(p))
-    netuid = 1
-    while netuid in taken:
-        netuid += 1
-    return netuid
+def _moving_price(p: Subtensor, netuid: int) -> I96F32:
+    """A subnet without a market always counts as one TAO per alpha."""
+    return ONE32 if staking.is_stable(p, netuid) else int(p.SubnetMovingPrice[netuid]["bits"])
 
 
-def _median_price(p: Subtensor) -> U64F64:
-    return rules.median_price([staking.spot_price(p, netuid) for netuid in netuids(p) if netuid != ROOT])
-
-
-def _free_symbol(p: Subtensor, netuid: int) -> bytes:
-    """The netuid-th symbol, else the first free one, else root's."""
-    used = {symbol for _, symbol in p.TokenSymbol.items()}
-    every = symbols()
-    own = every[netuid] if netuid < len(every) else every[0]
-    return next((symbol for symbol in (own, *every[1:]) if symbol not in used), every[0])
+# -- settings and owner ---------------------------------------------------------------------------------------------
 
 
 def write_settings(p: Subtensor, netuid: int, settings: constants.Hyperparameters) -> None:
@@ -204,48 +123,11 @@ def initialise(p: Subtensor, netuid: int) -> None:
         p.emit(event, netuid, getattr(p, item)[netuid])
 
 
-def _open_pool(p: Subtensor, netuid: int, paid: int, median: U64F64) -> None:
-    pool = rules.initial_pool(paid, p.NetworkMinLockCost.get(), median)
-    p.SubnetTAO[netuid] = pool.tao
-    p.SubnetAlphaIn[netuid] = pool.alpha
-    p.SubnetLocked[netuid] = paid
-    p.SubnetAlphaOut[netuid] = 0
-    p.SubnetVolume[netuid] = 0
-    p.RAORecycledForRegistration[netuid] = pool.recycled
-    p.TotalStake.put(p.TotalStake.get() + pool.tao)
-
-
 def set_owner_hotkey(p: Subtensor, netuid: int, hotkey: bytes) -> None:
     """Raises CannotUseSystemAccount."""
     registration.ensure_not_system(p, hotkey)
     p.SubnetOwnerHotkey[netuid] = hotkey
     p.emit("SubnetOwnerHotkeySet", netuid, hotkey)
-
-
-def _make_root_validators_parents(p: Subtensor, netuid: int, hotkey: bytes) -> None:
-    """Root validators put their stake behind a new subnet's owner, unless they opted out. One that may not: skipped."""
-    for _, validator in p.Keys.items(ROOT):
-        if validator == hotkey or not p.AutoParentDelegationEnabled[validator]:
-            continue
-        arguments = {"hotkey": validator, "netuid": netuid, "children": [((1 << 64) - 1, hotkey)]}
-        try:
-            p.rt.dispatch(Signed(p.Owner[validator]), p.name, "set_children", arguments)
-        except DispatchError:
-            continue  # its own rate limit or children stand against it; the subnet is created all the same
-
-
-@call()
-def dissolve_network(p: Subtensor, origin: Origin, coldkey: bytes, netuid: int) -> None:
-    ensure_root(origin)
-    ensure_exists(p, netuid)
-    raise not_implemented("dissolving a subnet")
-
-
-@call()
-def root_dissolve_network(p: Subtensor, origin: Origin, netuid: int) -> None:
-    ensure_root(origin)
-    ensure_exists(p, netuid)
-    raise not_implemented("dissolving a subnet")
 
 
 @call()

@@ -5,8 +5,8 @@
     append_neuron, replace_neuron                the per-uid storage of a subnet
     at_block_start                               prices fall, counters restart
 
-The price rules are `localnet.rules.registration`. A subnet that asks for collateral (CollateralLockShare above zero) is
-refused with an error: collateral is not implemented.
+The price rules are `localnet.rules.registration`. Of the price a subnet may have a part locked instead of burned
+(`collateral`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from localnet.rules import registration as rules
+from localnet.rules.fixed import U64_MAX
 from localnet.rules.weights import storage_index
 from localnet.runtime.framework import Origin, StorageMap, call, ensure_signed
-from localnet.runtime.subtensor import clock, networks, positions, staking
+from localnet.runtime.subtensor import baskets, clock, collateral, evm_keys, networks, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -97,28 +98,21 @@ def register_neuron(p: Subtensor, coldkey: bytes, netuid: int, hotkey: bytes) ->
     if p.Uids[netuid, hotkey] is not None:
         raise p.error("HotKeyAlreadyRegisteredInSubNet")
     price = p.Burn[netuid]
-    if p.rt.balances.reducible(coldkey) < price:
+    cost = collateral.charge(p, netuid, hotkey, coldkey, price)
+    if p.rt.balances.reducible(coldkey) < cost.total:
         raise p.error("NotEnoughBalanceToStake")
     create_account(p, coldkey, hotkey)
     if not staking.owns(p, coldkey, hotkey):
         raise p.error("NonAssociatedColdKey")
-    replaced = _place(p, netuid)
-    if p.CollateralLockShare[netuid]:
-        raise networks.not_implemented("registration with collateral; set CollateralLockShare of the subnet to 0")
-    paid = _pay(p, coldkey, netuid, price)
-    uid = p.SubnetworkN[netuid]
-    if replaced is None:
-        append_neuron(p, netuid, hotkey)
-    else:
-        uid = replaced
-        replace_neuron(p, netuid, replaced, hotkey)
+    _place(p, netuid)
+    collateral.pay(p, netuid, hotkey, coldkey, cost)
+    uid = seat(p, netuid, hotkey)
     multiplier = p.BurnIncreaseMult[netuid]["bits"]
     p.Burn[netuid] = rules.bump_price(price, multiplier, p.MinBurn[netuid], p.MaxBurn[netuid])
     p.RegistrationsThisBlock[netuid] = p.RegistrationsThisBlock[netuid] + 1
-    p.RAORecycledForRegistration[netuid] = p.RAORecycledForRegistration[netuid] + price
-    p.SubnetTaoFlow[netuid] = p.SubnetTaoFlow[netuid] + paid
+    p.RAORecycledForRegistration[netuid] = min(p.RAORecycledForRegistration[netuid] + cost.burned, U64_MAX)
     p.emit("NeuronRegistered", netuid, uid, hotkey)
-    return int(uid)
+    return uid
 
 
 def _place(p: Subtensor, netuid: int) -> int | None:
@@ -131,13 +125,14 @@ def _place(p: Subtensor, netuid: int) -> int | None:
     return uid
 
 
-def _pay(p: Subtensor, coldkey: bytes, netuid: int, price: int) -> int:
-    """Buy alpha with the price and take it out of circulation. Returns the TAO moved."""
-    paid = positions.pay_subnet(p, netuid, coldkey, price)
-    swap = staking.swap_tao_for_alpha(p, netuid, paid)
-    positions.burn_fee(p, netuid, swap.fee)
-    p.SubnetAlphaOut[netuid] = max(p.SubnetAlphaOut[netuid] - swap.paid_out, 0)
-    return paid
+def seat(p: Subtensor, netuid: int, hotkey: bytes) -> int:
+    """Give a hotkey the next uid, or one that is not needed; the uid. Raises NoNeuronIdAvailable."""
+    replaced, uid = _place(p, netuid), p.SubnetworkN[netuid]
+    if replaced is None:
+        append_neuron(p, netuid, hotkey)
+        return int(uid)
+    replace_neuron(p, netuid, replaced, hotkey)
+    return replaced
 
 
 @call()
@@ -227,6 +222,7 @@ def _seat(p: Subtensor, netuid: int, uid: int, hotkey: bytes) -> None:
     p.Uids[netuid, hotkey] = uid
     p.BlockAtRegistration[netuid, uid] = p.rt.number
     p.IsNetworkMember[hotkey, netuid] = True
+    del p.HotkeySuccessor[netuid, hotkey]  # whatever it was renamed to in an earlier life
 
 
 def append_neuron(p: Subtensor, netuid: int, hotkey: bytes) -> None:
@@ -249,10 +245,12 @@ def replace_neuron(p: Subtensor, netuid: int, uid: int, hotkey: bytes) -> None:
     if netuid in p.SubnetOwnerHotkey and p.SubnetOwnerHotkey[netuid] == old:
         return
     del p.Uids[netuid, old]
-    del p.AssociatedEvmAddress[netuid, uid]
+    evm_keys.forget(p, netuid, uid)
     del p.IsNetworkMember[old, netuid]
     for item in (p.Axons, p.NeuronCertificates, p.Prometheus):
         del item[netuid, old]
+    if netuid == networks.ROOT:
+        baskets.flush(p, old)  # without a seat its share of dividends is recycled, what it has stays
     set_at(p.Active, netuid, uid, True, False)
     _seat(p, netuid, uid, hotkey)
     _clear_neuron(p, netuid, uid)
@@ -269,6 +267,8 @@ def _clear_neuron(p: Subtensor, netuid: int, uid: int) -> None:
     set_at(p.ValidatorPermit, netuid, uid, False, False)
     for index in _indices(p, netuid):
         set_at(p.Incentive, index, uid, 0)
+        if uid < len(p.ConsensusByMechanism[index]):
+            set_at(p.ConsensusByMechanism, index, uid, 0)
         del p.Bonds[index, uid]
         del p.Weights[index, uid]
         for other, row in list(p.Weights.items(index)):

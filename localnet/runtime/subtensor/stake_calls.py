@@ -113,7 +113,7 @@ def _check_remove(
         raise p.error("SlippageTooHigh")
     if not staking.hotkey_exists(p, hotkey):
         raise p.error("HotKeyAccountNotExists")
-    positions.ensure_available(p, coldkey, netuid, alpha)
+    positions.ensure_available(p, coldkey, hotkey, netuid, alpha)
     ensure_root_unlocked(p, coldkey, hotkey, netuid)
 
 
@@ -128,10 +128,15 @@ def ensure_root_unlocked(p: Subtensor, coldkey: bytes, hotkey: bytes, netuid: in
 # -- add ------------------------------------------------------------------------------------------------------------
 
 
-def add(p: Subtensor, coldkey: bytes, hotkey: bytes, netuid: int, tao: int) -> int:
-    """add_stake without the origin. Returns the alpha."""
+def ensure_can_add(p: Subtensor, coldkey: bytes, hotkey: bytes, netuid: int, tao: int) -> None:
+    """Raises what add_stake raises before it moves anything."""
     _ensure_input(p, netuid, tao, p.SubnetTAO[netuid])
     _check_add(p, coldkey, hotkey, netuid, tao, tao, False)
+
+
+def add(p: Subtensor, coldkey: bytes, hotkey: bytes, netuid: int, tao: int) -> int:
+    """add_stake without the origin. Returns the alpha."""
+    ensure_can_add(p, coldkey, hotkey, netuid, tao)
     return positions.stake_into_subnet(p, hotkey, coldkey, netuid, tao)
 
 

@@ -1,6 +1,6 @@
 """Calls that carry stake elsewhere without the holder asking for TAO, or out of existence.
 
-    move_stake, transfer_stake, swap_stake (and the _limit forms)    one `Transition`, three events
+    move_stake, transfer_stake, swap_stake (and the _limit forms), transfer_stake_and_hotkey    one `Transition`
     recycle_alpha, burn_alpha, add_stake_burn                        alpha that leaves its holder for good
     set_coldkey_auto_stake_hotkey                                    where a miner's incentive is staked
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from localnet.rules.errors import SwapError
 from localnet.rules.fixed import U64_MAX, div64, mul64, sub_floor0, to_u64
 from localnet.runtime.framework import Origin, call, ensure_signed
-from localnet.runtime.subtensor import positions, stake_calls, staking
+from localnet.runtime.subtensor import collateral, locks, positions, stake_calls, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -94,7 +94,10 @@ def _check(p: Subtensor, t: Transition, alpha: int, most: int, partial: bool) ->
             if not p.TransferToggle[netuid]:
                 raise p.error("TransferDisallowed")
     if t.crosses:
-        positions.ensure_available(p, t.from_coldkey, t.from_netuid, alpha)
+        locks.ensure_available(p, t.from_coldkey, t.from_netuid, alpha)
+    elif t.from_coldkey != t.to_coldkey:  # locks go along, collateral does not
+        collateral.ensure_transfer_covered(p, t.from_coldkey, t.from_netuid, alpha)
+    collateral.ensure_position_covered(p, t.from_coldkey, t.from_hotkey, t.from_netuid, alpha)
     stake_calls.ensure_root_unlocked(p, t.from_coldkey, t.from_hotkey, t.from_netuid)
 
 
@@ -186,6 +189,34 @@ def transfer_stake(
 
 
 @call(ref_time=480_000_000)
+def transfer_stake_and_hotkey(
+    p: Subtensor,
+    origin: Origin,
+    destination_coldkey: bytes,
+    origin_hotkey: bytes,
+    destination_hotkey: bytes,
+    origin_netuid: int,
+    destination_netuid: int,
+    alpha_amount: int,
+) -> None:
+    """A transfer that also lands on another hotkey."""
+    who = ensure_signed(origin)
+    t = Transition(
+        who, destination_coldkey, origin_hotkey, destination_hotkey, origin_netuid, destination_netuid, transfer=True
+    )
+    p.emit(
+        "StakeAndHotkeyTransferred",
+        origin_coldkey=who,
+        destination_coldkey=destination_coldkey,
+        origin_hotkey=origin_hotkey,
+        destination_hotkey=destination_hotkey,
+        origin_netuid=origin_netuid,
+        destination_netuid=destination_netuid,
+        amount=_move(p, t, alpha_amount),
+    )
+
+
+@call(ref_time=480_000_000)
 def swap_stake(
     p: Subtensor, origin: Origin, hotkey: bytes, origin_netuid: int, destination_netuid: int, alpha_amount: int
 ) -> None:
@@ -225,7 +256,7 @@ def _take_out(p: Subtensor, coldkey: bytes, hotkey: bytes, amount: int, netuid: 
     amount = min(amount, staking.stake_of(p, hotkey, coldkey, netuid))
     if p.SubnetAlphaOut[netuid] < amount:
         raise p.error("InsufficientLiquidity")
-    positions.ensure_available(p, coldkey, netuid, amount)
+    positions.ensure_available(p, coldkey, hotkey, netuid, amount)
     staking.decrease_stake(p, hotkey, coldkey, netuid, amount)
     staking.forget_hotkey(p, hotkey, coldkey)
     return amount
@@ -236,12 +267,13 @@ def recycle_alpha(p: Subtensor, origin: Origin, hotkey: bytes, amount: int, netu
     """The alpha can be issued again: SubnetAlphaOut falls."""
     coldkey = ensure_signed(origin)
     amount = _take_out(p, coldkey, hotkey, amount, netuid)
-    p.SubnetAlphaOut[netuid] = sub_floor0(p.SubnetAlphaOut[netuid], amount)
+    p.rt.alpha_assets.recycle(netuid, amount)
     p.emit("AlphaRecycled", coldkey, hotkey, amount, netuid)
 
 
 def _burn(p: Subtensor, coldkey: bytes, hotkey: bytes, amount: int, netuid: int) -> None:
     amount = _take_out(p, coldkey, hotkey, amount, netuid)
+    p.rt.alpha_assets.burn(netuid, amount)
     p.emit("AlphaBurned", coldkey, hotkey, amount, netuid)
 
 

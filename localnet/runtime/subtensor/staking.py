@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from localnet.rules import stake as stake_rules
 from localnet.rules import swap as market
+from localnet.rules.accounts import pallet_account
 from localnet.rules.errors import SwapError
 from localnet.rules.fixed import I64F64, ONE64, U64F64, sub_floor0, to_u64
 from localnet.rules.shares import ZERO, SafeFloat, Shares, from_u64f64, update_all, update_is_visible, update_one
@@ -33,19 +34,14 @@ STABLE = 0  # SubnetMechanism of a subnet without a market: alpha is TAO
 # -- accounts -------------------------------------------------------------------------------------------------------
 
 
-def _pallet_account(pallet_id: bytes, sub: bytes = b"") -> bytes:
-    """Account of a pallet: "modl", the 8-byte id, the sub-account's key, zeros up to 32 bytes."""
-    return (b"modl" + pallet_id + sub).ljust(32, b"\0")
-
-
 def subnet_account(p: Subtensor, netuid: int) -> bytes:
     """The account that holds a subnet's TAO."""
-    return _pallet_account(p.rt.document.constants[p.name, "SubtensorPalletId"], netuid.to_bytes(2, "little"))
+    return pallet_account(p.rt.document.constants[p.name, "SubtensorPalletId"], netuid.to_bytes(2, "little"))
 
 
 def burn_account(p: Subtensor) -> bytes:
     """Where burned TAO goes: it stays issued and nobody can move it."""
-    return _pallet_account(p.rt.document.constants[p.name, "BurnAccountId"])
+    return pallet_account(p.rt.document.constants[p.name, "BurnAccountId"])
 
 
 def hotkey_exists(p: Subtensor, hotkey: bytes) -> bool:

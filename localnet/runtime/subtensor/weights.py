@@ -15,7 +15,7 @@ from localnet.errors import DispatchError
 from localnet.rules import weights as rules
 from localnet.rules.fixed import to_u64
 from localnet.runtime.framework import Origin, call, ensure_signed
-from localnet.runtime.subtensor import networks, registration, staking
+from localnet.runtime.subtensor import clock, networks, registration, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -112,7 +112,8 @@ def store(
     )
     if broken is not None:
         raise p.error(broken)
-    p.Weights[index, uid] = list(zip(uids, scaled, strict=True))
+    row = values if clock.decides_alone(p, netuid) else scaled  # one that decides alone is kept as it was written
+    p.Weights[index, uid] = list(zip(uids, row, strict=True))
     if not revealing:
         registration.touch(p, netuid, index, uid)
     p.emit("WeightsSet", index, uid)

@@ -67,7 +67,8 @@ class Btcli:
         except json.JSONDecodeError as error:
             raise AssertionError(f"btcli {arguments[0]} did not print JSON: {text[:500]!r}") from error
 
-    def _wallet(self, actor: Actor) -> list[str]:
+    def wallet(self, actor: Actor) -> list[str]:
+        """Options that select the actor's wallet, which is written to this home."""
         cold, hot = (uri.strip("/").replace("/", "-") for uri in (actor.cold_uri, actor.hot_uri))
         wallet = bt.Wallet(cold, hot, str(self._wallets))
         if not wallet.coldkey_file.exists_on_device():
@@ -79,7 +80,7 @@ class Btcli:
         return ["--wallet", cold, "--wallet-hotkey", hot, "--wallet-path", str(self._wallets)]
 
     def _submit(self, actor: Actor, *arguments: str) -> Outcome:
-        status, payload, errors = self.run(*arguments, *self._wallet(actor), "--yes")
+        status, payload, errors = self.run(*arguments, *self.wallet(actor), "--yes")
         if isinstance(payload, dict) and "success" in payload:
             error = payload.get("error") or {}
             name = None if payload["success"] else str(error.get("name") or error.get("code"))

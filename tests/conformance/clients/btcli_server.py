@@ -1,4 +1,5 @@
-"""Runs btcli commands in processes forked from one that has imported it already: importing takes longer than running.
+"""Runs btcli commands in processes forked from one that has imported it already and read the signatures of its eight
+hundred commands: either takes longer than running one.
 
 Each line on standard input is a JSON object {"arguments": [..], "output": path, "errors": path}; the answer is the exit
 status on a line of its own. The command itself is the installed program's entry point, untouched.
@@ -6,6 +7,7 @@ status on a line of its own. The command itself is the installed program's entry
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -32,8 +34,15 @@ def _run(program: object, request: dict[str, object]) -> int:
 def main() -> None:
     from importlib.metadata import entry_points
 
+    import typer.main
+    from bittensor.cli.main import app
+
+    build = typer.main.get_command
+    command = build(app)
+    typer.main.get_command = lambda instance: command if instance is app else build(instance)
     (entry,) = entry_points(group="console_scripts", name="btcli")
     program = entry.load()
+    gc.freeze()  # a collection in a child would copy every page of what it shares with this process
     for line in sys.stdin:
         print(_run(program, json.loads(line)), flush=True)
 

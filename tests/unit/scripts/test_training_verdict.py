@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lineup import TRAINING
 from table import training_table
-from watch import Epoch
+from watch_epochs import Epoch
 from watch_training import PATIENT_WINDOWS, Seen, TrainWatcher
 
 from protocol.training.ratings import TrainState

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from lineup import LINEUP
 from table import table
-from watch import Epoch, Watcher, verdict_on
+from watch import Watcher, verdict_on
+from watch_epochs import Epoch
 
 NAMES = [part.name for part in LINEUP]
 FAIR = {"validator-1": 40, "validator-2": 20, "miner-fast": 30, "miner-slow": 10}

@@ -59,6 +59,15 @@ def test_a_damaged_document_is_refused(document: Document, cut: int) -> None:
         metadata.decode(document.v15[:cut])
 
 
+def test_an_option_is_there_or_not(document: Document) -> None:
+    """A 2 where 0 or 1 belongs would come out as 1 when written again."""
+    data = bytearray(document.v15)
+    at = data.index(b"\x18System\x01\x18System") + 7
+    data[at] = 2
+    with pytest.raises(MetadataError, match="neither 0 nor 1"):
+        metadata.decode(bytes(data))
+
+
 def test_leftover_bytes_are_refused(document: Document) -> None:
     with pytest.raises(MetadataError, match="left over"):
         metadata.decode(document.v15 + b"\0")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localnet.errors import ExtrinsicFormat, ScaleError
-from localnet.node.blocks import Header, sealed, slot_item, state_digest
+from localnet.node.blocks import Block, Blocks, Header, sealed, slot_item, state_digest
 from localnet.node.extrinsic import Era, join_vector, parse, split_vector
 
 RECORDED = {
@@ -110,3 +110,20 @@ def test_a_body_splits_into_the_extrinsics_it_was_joined_from() -> None:
 def test_an_eras_birth_is_the_last_block_of_its_phase() -> None:
     era = Era(period=64, phase=42)
     assert [era.birth(n) for n in (42, 43, 105, 106, 10)] == [42, 42, 42, 106, 42]
+
+
+def test_folded_blocks_are_the_same_blocks_without_their_bodies() -> None:
+    made = [Block(Header(bytes((n,)) * 32, n, digest=(slot_item(n),)), [b"x"], 10**12 + n) for n in range(10)]
+    blocks = Blocks(made)
+    blocks.fold(6)
+    assert len(blocks) == 10 and [block.extrinsics for block in blocks] == [None] * 6 + [[b"x"]] * 4
+    assert [(b.hash, b.header, b.timestamp) for b in blocks] == [(b.hash, b.header, b.timestamp) for b in made]
+    assert blocks[-1] is made[9] and blocks[-10].hash == made[0].hash
+    assert [block.number for block in reversed(blocks)] == list(range(9, -1, -1))
+    assert [block.number for block in blocks[4:8]] == [4, 5, 6, 7]
+    for outside in (10, -11):
+        with pytest.raises(IndexError):
+            blocks[outside]
+    blocks.fold(3)  # nothing is unfolded
+    blocks.truncate(8)
+    assert [block.number for block in blocks] == list(range(8)) and blocks[5].extrinsics is None

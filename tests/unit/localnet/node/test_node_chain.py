@@ -9,7 +9,7 @@ import pytest
 from localnet.errors import ChainError, PoolRejected, RuntimeTrap, StateDiscarded, UnknownBlock
 from localnet.node.blocks import Header
 from localnet.node.chain import Chain
-from localnet.node.clock import ChainClock
+from localnet.node.clock import LATEST, ChainClock
 from tests.unit.localnet.node.tiny_runtime import SLOT, TinyRuntime, extrinsic, put
 
 START = 1_700_000_000_000
@@ -99,10 +99,12 @@ def test_a_block_that_cannot_be_finished_is_made_without_its_extrinsics() -> Non
 
 def test_a_runtime_that_cannot_build_any_block_leaves_the_chain_as_it_was() -> None:
     chain = _chain()
+    chain.author({b"poison": b"1"})  # written at the end of its block: the next one breaks
     before = dict(chain.state.head)
     with pytest.raises(RuntimeTrap):
-        chain.author({b"poison": b"1"})
-    assert chain.state.head == before and chain.head.number == 0
+        chain.author()
+    assert chain.state.head == before and chain.head.number == 1
+    chain.revert(0)
     assert chain.author().number == 1
 
 
@@ -204,6 +206,9 @@ def test_time_travel_lasts_and_goes_forward_only() -> None:
     chain.author()
     with pytest.raises(ChainError):
         clock.travel(START + 1, chain.head.timestamp, SLOT)
+    for never in (LATEST, 2**64, 10**40):
+        with pytest.raises(ChainError, match="9999"):
+            clock.travel(never, chain.head.timestamp, SLOT)
     clock.travel(START + 10**9, chain.head.timestamp, SLOT)
     assert chain.author().timestamp == START + 10**9
     wall.now += 5 * SLOT

@@ -11,7 +11,8 @@ import pytest
 import localnet
 from localnet.client import keypair
 from localnet.errors import CallFailed, ChainError, ConfigError, MetadataError
-from localnet.net import TAO, Localnet, SyncLocalnet
+from localnet.net import TAO, Localnet
+from localnet.sync import SyncLocalnet
 
 
 async def test_the_export_list() -> None:
@@ -169,7 +170,7 @@ def test_the_synchronous_twin(sync_localnet: SyncLocalnet) -> None:
 
 
 def test_the_synchronous_twin_has_the_same_names() -> None:
-    names = {name for name in vars(Localnet) if not name.startswith("_")} - {"client"}
+    names = {name for name in dir(Localnet) if not name.startswith("_")} - {"client"}
     assert names <= set(vars(SyncLocalnet))
 
 

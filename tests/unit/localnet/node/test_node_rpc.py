@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from localnet.net import Localnet
+from localnet.node import outgoing
 from localnet.node import server as server_module
 from localnet.node.connection import Connection
 
@@ -329,7 +330,7 @@ async def test_developer_methods_are_for_this_machine_only(
 async def test_who_reads_too_slowly_is_dropped_and_others_do_not_notice(
     net: Localnet, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "MAX_QUEUED_BYTES", 2**21)
+    monkeypatch.setattr(outgoing, "MAX_QUEUED_BYTES", 2**21)
     async with aiohttp.ClientSession() as session, session.ws_connect(net.url, max_msg_size=0) as slow:
         for number in range(200):  # 1.5 MB of metadata each, none of it read
             await slow.send_json({"id": number, "method": "state_getMetadata", "params": []})

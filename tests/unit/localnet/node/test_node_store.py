@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -114,6 +115,34 @@ def test_foreign_damaged_and_newer_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StateFileError):
         Store.open(tmp_path)
     assert text.read_text().startswith("these are my notes")
+
+
+async def test_a_damaged_file_is_refused_or_whole(tmp_path: Path) -> None:
+    """Any bytes of the file may have gone: it opens with a chain that hangs together, or says what can be done."""
+    path, rng = tmp_path / "chain.db", random.Random(5)
+    async with _net(path) as net:
+        for nonce in range(20):
+            net.chain.submit(extrinsic(1, nonce, put(b"k" * 40, bytes((nonce,)) * 300)))
+            await net.mine()
+    whole = path.read_bytes()
+    refused = 0
+    for number in range(80):
+        damaged = bytearray(whole[: rng.randrange(len(whole))] if number % 4 == 0 else whole)
+        for _ in range(rng.randrange(1, 30)):
+            if damaged:
+                damaged[rng.randrange(len(damaged))] = rng.choice((0, 1, 255, rng.randrange(256)))
+        copy = tmp_path / f"{number}.db"
+        copy.write_bytes(damaged)
+        try:
+            store, stored = Store.open(copy)
+        except StateFileError as error:
+            refused += 1
+            assert any(word in str(error) for word in ("delete it", "choose another", "use the program")), error
+            continue
+        for block, parent in zip(stored.blocks[1:], stored.blocks, strict=False) if stored else ():
+            assert block.header.parent_hash == parent.hash
+        await store.close()
+    assert refused > 20
 
 
 VICTIM = """

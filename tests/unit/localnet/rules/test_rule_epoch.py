@@ -43,6 +43,7 @@ def hypers() -> st.SearchStrategy[EpochHyper]:
         alpha_low=low,
         alpha_high=st.integers(40_000, 65_535),
         steepness=st.sampled_from([1_000, 1, 0, 32_767, -500]),
+        consensus_mode=st.sampled_from(["Current", "Previous", "Auto"]),
     )
 
 
@@ -76,6 +77,7 @@ def epochs(draw: st.DrawFn) -> EpochInput:
         last_step=draw(st.sampled_from([0, BLOCK - 10, BLOCK - 2])),
         owner_uid=draw(st.one_of(st.none(), st.integers(0, n - 1))),
         commit_blocks=draw(st.dictionaries(st.integers(0, n - 1), blocks, max_size=3)),
+        previous_consensus=draw(st.lists(U16, max_size=n + 1)),
     )
 
 
@@ -114,10 +116,27 @@ def busy(n: int = 40, validators: int = 12, **hyper: object) -> EpochInput:
     )
 
 
-@pytest.mark.parametrize("hyper", [{}, {"yuma3": True}, {"yuma3": True, "liquid_alpha": True, "bonds_penalty": 9_999}])
+LIQUID = {"yuma3": True, "liquid_alpha": True}
+
+
+@pytest.mark.parametrize("hyper", [{}, {"yuma3": True}, {**LIQUID, "bonds_penalty": 9_999}])
 def test_equals_the_literal_epoch_on_a_busy_subnet(hyper: dict[str, object]) -> None:
     inputs = busy(**hyper)
     assert readable(run_epoch(inputs)) == reference_epoch(inputs)
+
+
+@pytest.mark.parametrize(
+    "mode, penalty, by_previous",
+    [("Current", 65_535, False), ("Previous", 9_999, True), ("Auto", 9_999, False), ("Auto", 65_535, True)],
+)
+def test_liquid_alpha_measures_by_the_consensus_of_its_mode(mode: str, penalty: int, by_previous: bool) -> None:
+    inputs = busy(**LIQUID, bonds_penalty=penalty)
+    plain = run_epoch(inputs)
+    chosen = replace(inputs, hyper=replace(inputs.hyper, consensus_mode=mode))
+    assert run_epoch(chosen) == plain  # nothing before the first epoch
+    earlier = replace(chosen, previous_consensus=plain.consensus[::-1])
+    assert (run_epoch(earlier) != plain) == by_previous
+    assert readable(run_epoch(earlier)) == reference_epoch(earlier)
 
 
 def test_rows_read_the_same_as_pairs_and_as_stored_bytes() -> None:

@@ -15,7 +15,6 @@ ONE = 1 << 64
 ODD_VALUES: dict[str, Any] = {  # values inside the bounds where 3 is not, by call
     "sudo_set_max_allowed_uids": 128,
     "sudo_set_activity_cutoff": 400,
-    "sudo_set_activity_cutoff_factor": 2_000,
     "sudo_set_min_burn": 400_000,
     "sudo_set_max_burn": 200_000_000,
     "sudo_set_burn_increase_mult": {"bits": 2 * ONE},
@@ -24,12 +23,16 @@ ODD_VALUES: dict[str, Any] = {  # values inside the bounds where 3 is not, by ca
     "sudo_set_subnet_moving_alpha": {"bits": 5},
     "sudo_set_tao_flow_cutoff": {"bits": 5},
     "sudo_set_tao_flow_normalization_exponent": {"bits": ONE + 1},
+    "sudo_set_collateral_drain_ratio": {"bits": ONE // 2},
+    "sudo_set_emission_bar_quantile": {"bits": ONE // 5},
+    "sudo_set_emission_gate_exponent": {"bits": 7 * ONE},
+    "sudo_set_liquid_alpha_consensus_mode": "Previous",
 }
 BOOLEAN = {
     "sudo_set_bonds_reset_enabled", "sudo_set_liquid_alpha_enabled", "sudo_set_toggle_transfer",
     "sudo_set_owner_cut_enabled", "sudo_set_commit_reveal_weights_enabled", "sudo_set_yuma3_enabled",
     "sudo_set_network_registration_allowed", "sudo_set_subtoken_enabled", "sudo_set_subnet_emission_enabled",
-    "sudo_set_net_tao_flow_enabled",
+    "sudo_set_net_tao_flow_enabled", "sudo_set_owner_cut_auto_lock_enabled", "sudo_set_basket_trading_enabled",
 }  # fmt: skip
 
 
@@ -97,8 +100,11 @@ def test_owners_do_not_set_what_is_roots(m: Market, setting: Setting) -> None:
         ("min_allowed_uids", {"min_allowed_uids": 256}, "MinAllowedUidsGreaterThanMaxAllowedUids"),
         ("min_allowed_uids", {"min_allowed_uids": 2}, "MinAllowedUidsGreaterThanCurrentUids"),
         ("activity_cutoff", {"activity_cutoff": 359}, "ActivityCutoffTooLow"),
-        ("activity_cutoff_factor", {"factor_milli": 999}, "ActivityCutoffFactorMilliOutOfBounds"),
-        ("activity_cutoff_factor", {"factor_milli": 50_001}, "ActivityCutoffFactorMilliOutOfBounds"),
+        ("collateral_lock_share", {"lock_share": 62_259}, "CollateralLockShareTooHigh"),
+        ("collateral_lock_share", {"lock_share": 1, "netuid": 0}, "NotPermittedOnRootSubnet"),
+        ("collateral_drain_ratio", {"drain_ratio": {"bits": 0}}, "CollateralDrainRatioOutOfBounds"),
+        ("collateral_drain_ratio", {"drain_ratio": {"bits": 10 * ONE + 1}}, "CollateralDrainRatioOutOfBounds"),
+        ("owner_cut_auto_lock_enabled", {"enabled": True, "netuid": 0}, "NotPermittedOnRootSubnet"),
         ("min_burn", {"min_burn": TAO}, "ValueNotInBounds"),
         ("max_burn", {"max_burn": TAO // 10}, "ValueNotInBounds"),
         ("burn_half_life", {"burn_half_life": 0}, "InvalidValue"),
@@ -153,7 +159,10 @@ def test_settings_are_frozen_before_an_epoch(m: Market) -> None:
     m.at(last + 360 - 9)
     frozen = "AdminActionProhibitedDuringWeightsWindow"
     assert m.refusal(ALICE, "sudo_set_rho", pallet="AdminUtils", netuid=m.net, rho=3) == frozen
-    assert m.refusal(None, "sudo_set_tempo", pallet="AdminUtils", netuid=m.net, tempo=3) == frozen
+    assert m.refusal(ALICE, "sudo_set_tempo", pallet="AdminUtils", netuid=m.net, tempo=400) == frozen
+    late = {"netuid": m.net, "factor_milli": 2_000}
+    assert m.refusal(ALICE, "sudo_set_activity_cutoff_factor", pallet="AdminUtils", **late) == frozen
+    m.root("AdminUtils", "sudo_set_activity_cutoff_factor", **late)  # binds the owner only
     m.root("AdminUtils", "sudo_set_kappa", netuid=m.net, kappa=3)  # not a setting the window covers
     m.at(last + 360 - 10)
     m.admin(ALICE, "sudo_set_rho", netuid=m.net, rho=3)
@@ -165,6 +174,48 @@ def test_a_new_tempo_starts_its_cycle_now(m: Market) -> None:
     assert (m.p.Tempo[m.net], m.p.LastEpochBlock[m.net]) == (0, 50)
     assert m.last("TempoSet") == (m.net, 0)
     assert not limits.is_frozen(m.p, m.net)
+
+
+def test_owners_set_a_tempo_within_bounds_once_in_a_tempo(m: Market) -> None:
+    refuse = lambda who, tempo, netuid=m.net: m.refusal(  # noqa: E731
+        who, "sudo_set_tempo", pallet="AdminUtils", netuid=netuid, tempo=tempo
+    )
+    assert refuse(BOB, 400) == "BadOrigin"
+    assert refuse(None, 400, 99) == "SubnetNotExists"
+    assert refuse(ALICE, 359) == refuse(ALICE, 50_401) == "TempoOutOfBounds"
+    m.at(1_000)
+    m.admin(ALICE, "sudo_set_tempo", netuid=m.net, tempo=400)
+    assert (m.p.Tempo[m.net], m.p.LastEpochBlock[m.net]) == (400, 1_000)
+    m.at(1_359)
+    assert refuse(ALICE, 500) == "TxRateLimitExceeded"
+    m.at(1_360)
+    m.admin(ALICE, "sudo_set_tempo", netuid=m.net, tempo=500)
+
+
+def test_owners_set_the_cutoff_factor_once_in_two_tempos(m: Market) -> None:
+    given = {"netuid": m.net, "factor_milli": 2_000}
+    refuse = lambda who, **change: m.refusal(  # noqa: E731
+        who, "sudo_set_activity_cutoff_factor", pallet="AdminUtils", **{**given, **change}
+    )
+    assert refuse(BOB) == "BadOrigin"
+    bounds = "ActivityCutoffFactorMilliOutOfBounds"
+    assert refuse(None, factor_milli=999) == refuse(ALICE, factor_milli=50_001) == bounds
+    m.at(1_000)
+    m.admin(ALICE, "sudo_set_activity_cutoff_factor", **given)
+    assert m.p.ActivityCutoffFactorMilli[m.net] == 2_000
+    assert m.last("ActivityCutoffFactorMilliSet") == given
+    m.at(1_019)
+    assert refuse(ALICE) == "TxRateLimitExceeded"
+    m.root("AdminUtils", "sudo_set_activity_cutoff_factor", **given)
+    m.at(1_020)
+    m.admin(ALICE, "sudo_set_activity_cutoff_factor", **given)
+
+
+def test_the_former_calls_of_owners_change_nothing(m: Market) -> None:
+    before = dict(m.rt.state._layers[0])  # type: ignore[attr-defined]
+    m.call(BOB, "set_tempo", netuid=m.net, tempo=3)
+    m.call(BOB, "set_activity_cutoff_factor", netuid=m.net, factor_milli=3)
+    assert m.rt.state._layers == [before]  # type: ignore[attr-defined]
 
 
 def test_liquid_alpha_bounds(m: Market) -> None:
@@ -223,8 +274,5 @@ def test_the_owners_hotkey_changes_once_a_week(m: Market) -> None:
 
 
 def test_a_setting_without_an_effect_here_is_refused_by_name(m: Market) -> None:
-    given = {"pallet": "AdminUtils", "netuid": m.net, "lock_share": 5}
-    assert (
-        m.refusal(None, "sudo_set_collateral_lock_share", **given)
-        == "AdminUtils.sudo_set_collateral_lock_share is not implemented"
-    )
+    refused = m.refusal(None, "sudo_set_evm_chain_id", pallet="AdminUtils", chain_id=5)
+    assert refused == "AdminUtils.sudo_set_evm_chain_id is not implemented"

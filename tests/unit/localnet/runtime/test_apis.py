@@ -216,25 +216,6 @@ def test_positions_and_delegates_are_read_from_the_share_pools(rt: SpecRuntime) 
     assert (netuid, stake) == (1, position["stake"])
 
 
-def test_what_is_not_computed_is_refused_instead_of_guessed(rt: SpecRuntime) -> None:
-    p = rt.subtensor
-    assert call(rt, "StakeInfoRuntimeApi_get_coldkey_lock", ALICE, 1) is None
-    assert call(rt, "StakeInfoRuntimeApi_get_hotkey_conviction", BOB, 1) == {"bits": 0}
-    assert call(rt, "BetaBasketRuntimeApi_get_root_basket_owed", ALICE) == 0
-    lock = {"locked_mass": 5, "conviction": {"bits": 0}, "last_update": 1}
-    p.Lock[ALICE, 1, BOB] = lock
-    p.HotkeyLock[1, BOB] = lock
-    p.BasketShares[BOB] = 1
-    for name, arguments in (
-        ("StakeInfoRuntimeApi_get_coldkey_lock", (ALICE, 1)),
-        ("StakeInfoRuntimeApi_get_hotkey_conviction", (BOB, 1)),
-        ("StakeInfoRuntimeApi_get_stake_availability_for_coldkeys", ([ALICE], [1])),
-        ("BetaBasketRuntimeApi_get_root_basket_owed", (ALICE,)),
-    ):
-        with pytest.raises(RuntimeApiMissing, match=name.partition("_")[2]):
-            call(rt, name, *arguments)
-
-
 def test_schedule_cost_and_accounts(rt: SpecRuntime) -> None:
     p = rt.subtensor
     assert call(rt, "SubnetInfoRuntimeApi_get_next_epoch_start_block", 1) == 100

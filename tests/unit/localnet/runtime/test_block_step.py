@@ -44,6 +44,23 @@ class TestEmission:
         assert chain.p.SubnetMovingPrice[netuid]["bits"] > 0
         assert chain.p.SubnetExcessTao[netuid] + chain.p.SubnetTaoInEmission[netuid] == TAO
 
+    def test_issued_alpha_is_what_the_subnet_s_alpha_grew_by(self, chain: Chain, netuid: int) -> None:
+        """The pool's, the outstanding and the waiting: trades only move it, burning leaves it, recycling takes it."""
+        p, assets = chain.p, chain.rt.alpha_assets
+
+        def alpha() -> int:
+            return p.SubnetAlphaIn[netuid] + p.SubnetAlphaOut[netuid] + chain.rt.swap.BalancerAlphaReservoir[netuid]
+
+        p.SubnetMovingPrice[netuid] = {"bits": ONE32 // 2}
+        chain.next()
+        before, issued = alpha(), assets.TotalAlphaIssuance[netuid]
+        chain.next_to(14)  # an epoch in between: the owner's own miner's part is burned
+        chain.stake(netuid, "validator", 10 * TAO, "Charlie")
+        chain.do("Charlie", "recycle_alpha", hotkey=key("validator"), netuid=netuid, amount=TAO)
+        chain.do("Charlie", "burn_alpha", hotkey=key("validator"), netuid=netuid, amount=2 * TAO)
+        assert alpha() - before == assets.TotalAlphaIssuance[netuid] - issued > 2 * TAO
+        assert assets.AlphaRecycled[netuid] >= TAO and assets.AlphaBurned[netuid] >= 2 * TAO
+
     def test_a_started_subnet_gets_the_block_s_tao_at_an_unchanged_price(self, chain: Chain, netuid: int) -> None:
         p, account = chain.p, staking.subnet_account(chain.p, netuid)
         staking.increase_stake(p, key("validator"), key("Charlie"), 0, 10**15)
@@ -182,7 +199,7 @@ class TestPayout:
         share = stakes[1] / sum(stakes)
         assert abs(parent / (own + parent) - 0.9 * share) < 0.01
 
-    def test_root_s_part_of_the_dividends_is_recycled(self, chain: Chain, netuid: int) -> None:
+    def test_root_s_part_is_recycled_when_the_validator_has_no_seat_on_root(self, chain: Chain, netuid: int) -> None:
         p = chain.p
         staking.increase_stake(p, key("validator"), key("Charlie"), 0, 10**14)
         p.SubnetTAO[0] = 10**14

@@ -270,3 +270,21 @@ def test_sudo_gets_its_fee_back_but_not_the_tip(runtime: SpecRuntime) -> None:
     ]  # fmt: skip
     last = runtime.document.registry.decode(runtime._event_type, runtime.events[-1])["event"][1][1]
     assert last["dispatch_info"]["pays_fee"] == "No"
+
+
+def test_operational_calls_come_first_and_carry_their_class_through_sudo(runtime: SpecRuntime) -> None:
+    """Priorities 1 and 10^10; a batch is Normal whatever it holds."""
+    inner = ("System", ("set_storage", {"items": [(b"k", b"v")]}))
+    raised = validate(runtime, draft(runtime, "//Alice", "Sudo", "sudo", {"call": inner}).sign())
+    batched = validate(runtime, draft(runtime, "//Alice", "Utility", "batch", {"calls": [inner]}).sign())
+    assert [int.from_bytes(answer[1:9], "little") for answer in (raised, batched)] == [10**10, 1]
+    assert runtime.call_info("AdminUtils", "sudo_set_burn_half_life", {}).dispatch_class == "Operational"
+    assert apply(runtime, draft(runtime, "//Alice", "Sudo", "sudo", {"call": inner})) == OK
+    record = runtime.document.registry.decode(runtime._event_type, runtime.events[-1])["event"]
+    assert record[1][1]["dispatch_info"]["class"] == "Operational"
+
+
+def test_an_account_without_provider_cannot_pay_whatever_its_nonce(runtime: SpecRuntime) -> None:
+    """CheckNonce asks for the provider first."""
+    runtime.system.Account[NEWCOMER] = {**runtime.system.Account[NEWCOMER], "nonce": 3}
+    assert validate(runtime, transfer(runtime, "//Newcomer", BOB, 1, nonce=0).sign()) == b"\1\0\1"

@@ -8,7 +8,8 @@ import pytest
 
 from localnet.errors import InvalidTransaction
 from localnet.rules.fixed import U64_MAX
-from localnet.runtime.subtensor import children, delegation, staking
+from localnet.runtime.framework import Signed
+from localnet.runtime.subtensor import children, staking
 from tests.support.market import ALICE, BOB, BOB_HOT, CHARLIE, HOT, TAO, Market, fresh
 
 A, B, C = (bytes(31) + bytes((n,)) for n in (11, 12, 13))
@@ -55,11 +56,30 @@ def test_wrong_takes_are_refused_by_pool_and_chain(
     arguments = {"hotkey": BOB_HOT, "take": take}
     assert m.refusal(who, function, **arguments) == error
     if code is None:
-        delegation.check_in_pool(m.p, who, function, arguments)
+        m.p.validate(who, function, arguments)
         return
     with pytest.raises(InvalidTransaction) as refused:
-        delegation.check_in_pool(m.p, who, function, arguments)
+        m.p.validate(who, function, arguments)
     assert refused.value.reason == ("Custom", code)
+
+
+@pytest.mark.parametrize(
+    "function, take, error",
+    [
+        ("decrease_take", 65_535, "DelegateTakeTooHigh"),
+        ("increase_take", 99, "DelegateTakeTooLow"),
+        ("increase_take", 11_797, "DelegateTakeTooHigh"),
+    ],
+)
+def test_a_batch_does_not_carry_a_take_past_its_bounds(m: Market, function: str, take: int, error: str) -> None:
+    """Each call looks at one bound itself; the other one is the dispatch extension's (check_delegate_take.rs)."""
+    m.call(BOB, "try_associate_hotkey", hotkey=A)  # no delegate yet: there is no take to compare with
+    m.p.MinDelegateTake.put(100)
+    call = ("SubtensorModule", (function, {"hotkey": A, "take": take}))
+    assert m.refusal(BOB, "batch_all", pallet="Utility", calls=[call]) == error
+    call = ("SubtensorModule", (function, {"hotkey": A, "take": 100}))
+    m.dispatch(Signed(BOB), "Utility", "batch_all", calls=[call])
+    assert m.p.Delegates[A] == 100
 
 
 def test_a_hotkey_without_an_owner_has_no_take(m: Market) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from localnet.errors import DispatchError
 from localnet.rules.fixed import ONE32
 from localnet.runtime.profile import MAINNET
 from localnet.runtime.subtensor import networks, staking
@@ -66,14 +63,6 @@ def test_creation_is_refused_in_the_chain_s_order(chain: Chain) -> None:
     chain.fails("SubnetLimitReached", "Alice", "register_network", hotkey=key("other"))
 
 
-def test_making_room_for_a_subnet_is_refused_by_name(chain: Chain) -> None:
-    chain.p.SubnetLimit.put(1)
-    chain.p.NetworkImmunityPeriod.put(0)
-    assert networks.subnet_to_prune(chain.p) == 1
-    with pytest.raises(DispatchError, match="NotImplemented: dismantling"):
-        chain.do("Alice", "register_network", hotkey=HOT)
-
-
 def test_mainnet_lets_one_subnet_through_in_7200_blocks_and_the_pool_says_so_first() -> None:
     chain = Chain(MAINNET)
     chain.do("Alice", "register_network", hotkey=HOT)
@@ -130,13 +119,6 @@ def test_symbols_are_unique_and_from_the_list(chain: Chain) -> None:
     assert chain.p.TokenSymbol[3].decode() == "β"  # its own was taken, the first free one steps in
 
 
-def test_dissolving_is_refused_by_name(chain: Chain) -> None:
-    netuid = chain.subnet()
-    with pytest.raises(DispatchError, match="NotImplemented: dissolving"):
-        chain.root("root_dissolve_network", "SubtensorModule", netuid=netuid)
-    chain.fails("BadOrigin", "Alice", "root_dissolve_network", netuid=netuid)
-
-
 def test_root_validators_become_parents_of_a_new_subnet_s_owner(chain: Chain) -> None:
     chain.do("Bob", "root_register", hotkey=key("root_validator"))
     chain.next()
@@ -157,16 +139,6 @@ class TestClock:
         chain.next_to(43)
         assert (chain.p.LastEpochBlock[netuid], chain.p.SubnetEpochIndex[netuid]) == (43, 2)
 
-    def test_owner_sets_a_tempo_within_bounds_outside_the_window_and_not_too_often(self, chain: Chain) -> None:
-        netuid = chain.subnet()
-        chain.fails("TempoOutOfBounds", "Alice", "set_tempo", netuid=netuid, tempo=359)
-        chain.fails("AdminActionProhibitedDuringWeightsWindow", "Alice", "set_tempo", netuid=netuid, tempo=360)
-        chain.p.AdminFreezeWindow.put(0)
-        chain.next(3)
-        chain.do("Alice", "set_tempo", netuid=netuid, tempo=360)
-        assert (chain.p.Tempo[netuid], chain.p.LastEpochBlock[netuid]) == (360, chain.block)
-        chain.fails("TxRateLimitExceeded", "Alice", "set_tempo", netuid=netuid, tempo=400)
-
     def test_a_triggered_epoch_fires_after_the_window(self, chain: Chain) -> None:
         netuid = chain.subnet()
         chain.fails("AutoEpochAlreadyImminent", "Alice", "trigger_epoch", netuid=netuid)
@@ -180,13 +152,6 @@ class TestClock:
         chain.fails("EpochTriggerAlreadyPending", "Alice", "trigger_epoch", netuid=netuid)
         chain.next_to(fires)
         assert (chain.p.LastEpochBlock[netuid], chain.p.PendingEpochAt[netuid]) == (fires, 0)
-
-    def test_activity_cutoff_factor_is_bounded(self, chain: Chain) -> None:
-        netuid = chain.subnet()
-        chain.fails("ActivityCutoffFactorMilliOutOfBounds", "Alice", "set_activity_cutoff_factor", netuid=netuid,
-                    factor_milli=999)  # fmt: skip
-        chain.root("set_activity_cutoff_factor", "SubtensorModule", netuid=netuid, factor_milli=2_000)
-        assert chain.p.ActivityCutoffFactorMilli[netuid] == 2_000
 
 
 def test_pruning_prefers_the_lowest_moving_price(chain: Chain) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from localnet.errors import DispatchError
 from localnet.runtime.subtensor import registration, staking
 from tests.support.spec_chain import TAO, Chain, key
 
@@ -60,14 +57,6 @@ def test_a_price_limit_is_kept_and_the_old_call_ignores_its_proof(chain: Chain) 
     chain.do("Bob", "register_limit", netuid=netuid, hotkey=key("a"), limit_price=TAO)
     chain.do("Bob", "register", netuid=netuid, block_number=0, nonce=0, work=b"", hotkey=key("b"), coldkey=key("Bob"))
     assert (chain.p.Uids[netuid, key("a")], chain.p.Uids[netuid, key("b")]) == (1, 2)
-
-
-def test_collateral_is_refused_by_name_and_not_ignored(chain: Chain) -> None:
-    netuid = chain.subnet()
-    chain.p.CollateralLockShare[netuid] = 1
-    with pytest.raises(DispatchError, match="NotImplemented: registration with collateral"):
-        chain.neuron(netuid, "miner")
-    assert chain.p.Uids[netuid, key("miner")] is None
 
 
 def full(chain: Chain, places: int = 3) -> int:

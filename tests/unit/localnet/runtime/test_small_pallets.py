@@ -22,6 +22,25 @@ def m() -> Market:
     return fresh()
 
 
+# -- balances ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pallet", ["Balances", "Crowdloan"])
+def test_dust_leaves_both_records_of_the_issuance(m: Market, pallet: str) -> None:
+    """SubtensorDustRemoval, in whatever pallet an account is closed."""
+    poor, balances = b"\x77" * 32, m.rt.balances
+    m.dispatch(Signed(ALICE), "Balances", "transfer_allow_death", dest=("Id", poor), value=TAO)
+    terms = {"deposit": 10 * TAO, "min_contribution": TAO // 10, "cap": 100 * TAO, "end": m.rt.number + 60}
+    m.dispatch(Signed(ALICE), "Crowdloan", "create", **terms, call=None, target_address=BOB)
+    before = balances.TotalIssuance.get(), m.p.TotalIssuance.get()
+    if pallet == "Balances":
+        m.dispatch(Signed(poor), pallet, "transfer_allow_death", dest=("Id", BOB), value=TAO - 400)
+    else:
+        m.dispatch(Signed(poor), pallet, "contribute", crowdloan_id=0, amount=TAO - 400)
+    assert m.last("DustLost", "Balances") == {"account": poor, "amount": 400}
+    assert (balances.TotalIssuance.get(), m.p.TotalIssuance.get()) == (before[0] - 400, before[1] - 400)
+
+
 # -- commitments ------------------------------------------------------------------------------------------------------
 
 
@@ -82,9 +101,8 @@ def test_a_reset_flag_clears_the_neurons_bonds_where_allowed(m: Market) -> None:
     assert m.rt.commitments.LastBondsReset[m.net, BOB_HOT] == m.rt.number
 
 
-def test_timelocked_fields_are_refused_not_kept_unopened(m: Market) -> None:
+def test_only_the_chain_writes_that_a_reveal_failed(m: Market) -> None:
     sealed = {"encrypted": b"abc", "reveal_round": 5}
-    assert "not implemented" in m.refusal(HOT, "set_commitment", **commit(m, ("TimelockEncrypted", sealed)))
     failed = commit(m, ("TimelockRevealFailed", sealed))
     assert m.refusal(HOT, "set_commitment", **failed) == "TimelockRevealFailedNotAllowed"
 
@@ -179,9 +197,7 @@ def test_users_liquidity_is_gone(m: Market) -> None:
     assert m.refusal(ALICE, "toggle_user_liquidity", pallet="Swap", netuid=m.net, enable=True) == "Deprecated"
 
 
-def test_a_pulse_is_refused_because_it_cannot_be_verified(m: Market) -> None:
-    payload = {"block_number": 1, "pulses": [], "public": ("Sr25519", bytes(32))}
-    given = {"pallet": "Drand", "pulses_payload": payload, "signature": None}
-    assert m.refusal(None, "write_pulse", **given) == "Drand.write_pulse is not implemented"
+def test_root_sets_the_oldest_round(m: Market) -> None:
+    assert m.refusal(ALICE, "set_oldest_stored_round", pallet="Drand", oldest_round=9) == "BadOrigin"
     m.root("Drand", "set_oldest_stored_round", oldest_round=9)
     assert m.rt.drand.OldestStoredRound.get() == 9

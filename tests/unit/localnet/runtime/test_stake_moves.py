@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from localnet.rules import swap as market
-from localnet.rules.errors import RuleError
 from localnet.runtime.subtensor import positions, stake_moves, staking
 from tests.support.market import ALICE, BOB, BOB_HOT, CHARLIE, HOT, TAO, Market, fresh
 
@@ -171,14 +170,6 @@ def test_buying_to_burn_leaves_no_stake(m: Market) -> None:
     assert held(m, coldkey=BOB) == before == 0
     event = m.last("AddStakeBurn")
     assert event["alpha"] == m.last("StakeAdded")[3] == m.last("AlphaBurned")[2]
-
-
-def test_a_lock_stops_unstaking_instead_of_being_ignored(m: Market) -> None:
-    m.p.Lock[CHARLIE, m.net, HOT] = {"locked_mass": 1, "conviction": {"bits": 0}, "last_update": 0}
-    with pytest.raises(RuleError, match="lock"):
-        positions.ensure_available(m.p, CHARLIE, m.net, 1)
-    arguments = {"hotkey": HOT, "netuid": m.net, "amount_unstaked": TAO}
-    assert "lock" in m.refusal(CHARLIE, "remove_stake", **arguments)
 
 
 def test_auto_stake_points_to_a_registered_hotkey(m: Market) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from localnet.errors import DispatchError
 from localnet.rules.weights import commit_hash, storage_index
 from tests.support.spec_chain import TAO, Chain, key
 
@@ -229,8 +228,3 @@ class TestCommitReveal:
         chain.do("validator", "batch_reveal_weights", **batch(1, 2))
         assert chain.p.WeightCommits[hidden, key("validator")] is None
         assert chain.events()[-1] == ("SubtensorModule.WeightsBatchRevealed", (key("validator"), hidden, commits))
-
-    def test_timelocked_commits_are_refused_by_name(self, chain: Chain, hidden: int) -> None:
-        with pytest.raises(DispatchError, match="NotImplemented: timelocked"):
-            chain.do("validator", "commit_timelocked_weights", netuid=hidden, commit=b"x", reveal_round=1,
-                     commit_reveal_version=4)  # fmt: skip

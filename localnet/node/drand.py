@@ -1,0 +1,100 @@
+"""The off-chain worker of the chain's Drand pallet: the one place in the node that knows a pallet's names.
+
+    follow     start feeding a chain from a source of pulses (`localnet.node.pulses`)
+    Feeder     behind every block, puts the pulses that come next into the pool, each in an unsigned extrinsic
+
+The chain takes rounds one after the other, from the first it is given on. What a source has is verified before it is
+sent; a source that cannot go on is named in the log, once. Without any source nothing is sent: what is sealed stays
+sealed, and can be seen waiting in `SubtensorModule.TimelockedWeightCommits` and `Commitments.TimelockedIndex`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from localnet.client import Client, keypair
+from localnet.errors import ConfigError, MetadataError, PoolRejected, PulseError
+from localnet.node.blocks import Block
+from localnet.node.extrinsic import BARE, frame
+from localnet.node.mining import Miner
+from localnet.node.pulses import LocalBeacon, Pulse, Source, make_source, verified
+from localnet.node.state import Journal
+
+log = logging.getLogger(__name__)
+
+
+class Feeder:
+    """Sends pulses. `signer` is the secret URI of the key that signs the extrinsics' payload, any will do."""
+
+    def __init__(self, client: Client, source: Source, signer: str) -> None:
+        self._client, self.source, self._signer = client, source, signer
+        self._halted = ""  # why it does not go on
+
+    def on_block(self, block: Block, diff: Journal) -> None:
+        """A listener of the chain's: the next pulses into the pool, for the block after this one."""
+        last = self._client.query("Drand", "LastStoredRound")
+        try:
+            key = self._client.query("Drand", "BeaconConfig")["public_key"]
+            for pulse in self.source.pulses(last, block.timestamp / 1000):
+                if not verified(key, pulse):
+                    raise PulseError(f"round {pulse.round} is not signed by the beacon that the chain follows")
+                self._send(pulse)
+            self._halted = ""
+        except PulseError as error:
+            if str(error) != self._halted:
+                log.error("no more drand pulses: %s", error)
+            self._halted = str(error)
+
+    def _send(self, pulse: Pulse) -> None:
+        try:
+            self._client.chain.submit(self._extrinsic(pulse))
+        except PoolRejected as error:  # it is there already, or the pool is full: the next block tries again
+            log.debug("drand round %d was not taken: %s", pulse.round, error)
+
+    def _extrinsic(self, pulse: Pulse) -> bytes:
+        client, pair = self._client, keypair(self._signer)
+        fields = {"round": pulse.round, "randomness": pulse.randomness, "signature": pulse.signature}
+        payload = {
+            "block_number": client.chain.head.number,
+            "pulses": [fields],
+            "public": ("Sr25519", bytes(pair.public_key)),
+        }
+        type_id = client.argument_type("Drand", "write_pulse", "pulses_payload")
+        proof = ("Sr25519", bytes(pair.sign(client.registry.encode(type_id, payload))))
+        call = client.encode_call("Drand", "write_pulse", {"pulses_payload": payload, "signature": proof})
+        return frame(bytes((BARE[1],)) + call)
+
+
+async def follow(client: Client, miner: Miner, choice: str | Path, seed: bytes, sudo: str) -> Feeder:
+    """Feed the chain from the chosen source, from its next block on. With "local" this first authors a block in which
+    `sudo`, a secret URI, makes the chain follow that beacon, unless it does already.
+
+    Raises ConfigError: see `make_source`; the chain has no Drand pallet; `sudo` is not its sudo key.
+    """
+    try:
+        config = client.query("Drand", "BeaconConfig")
+    except MetadataError as error:
+        raise ConfigError(f"this chain cannot be fed with drand pulses: {error}") from error
+    source = await asyncio.to_thread(make_source, choice, config, seed)
+    if isinstance(source, LocalBeacon) and source.config != config:
+        await _set_beacon(client, miner, source.config, sudo)
+    feeder = Feeder(client, source, sudo)
+    client.chain.listeners.append(feeder.on_block)
+    feeder.on_block(client.chain.head, {})
+    return feeder
+
+
+async def _set_beacon(client: Client, miner: Miner, config: dict[str, Any], sudo: str) -> None:
+    account = bytes(keypair(sudo).public_key)
+    payload = {"block_number": client.chain.head.number, "config": config, "public": ("Sr25519", account)}
+    inner = client.call_value("Drand", "set_beacon_config", {"config_payload": payload, "signature": None})
+    call = client.encode_call("Sudo", "sudo", {"call": inner})
+    nonce = client.query("System", "Account", account)["nonce"]
+    refused = client.submit(client.sign(sudo, call, nonce), lambda status: None)
+    await miner.mine()
+    if client.query("Drand", "BeaconConfig") != config:
+        why = refused.error if refused is not None else "the call failed"
+        raise ConfigError(f"the chain does not take a beacon of its own from {sudo}, its sudo key must sign it: {why}")

@@ -1,0 +1,111 @@
+"""What `Localnet` can do beyond a chain's rules: the developer's part of its interface (developer.py does the work).
+
+    await net.fund("//Zoe", 5 * TAO)
+    async with net.snapshot(): ...                                          # undone afterwards; nests
+    net.dry_run("//Zoe", "Balances", "transfer_all", dest="//Bob", keep_alive=True).fee
+    await net.impersonate("root", "AdminUtils", "sudo_set_kappa", netuid=2, kappa=40_000)
+    subnet = await net.subnet(miners=3, validators=2)                       # see subnets.py
+    print("\\n".join(net.explain(subnet.netuid, uid=1)["words"]))
+
+Every change makes a block, and the block's header says that a developer made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from localnet import state_file
+from localnet.client import Outcome
+from localnet.developer import Account, Developer, Trial
+from localnet.explain import sentences
+from localnet.node.mining import Miner
+from localnet.snapshots import Snapshot
+from localnet.timeline import DEFAULT_EPOCHS, timeline
+
+
+class Powers:
+    """Base of `Localnet`."""
+
+    developer: Developer
+    miner: Miner
+
+    # -- back and forth ---------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """What `revert` takes to come back here; also `async with net.snapshot():`. Any number of them, nested."""
+        return Snapshot(self.developer.snapshots.take(), self.revert)
+
+    async def revert(self, snapshot: int) -> None:
+        """Undo everything since `snapshot`: blocks, time travel, transactions that came later (dropped). Also takes
+        the number of any kept block; transactions then stay in the pool and are checked again.
+
+        Raises ChainError for a snapshot whose block was itself reverted, StateDiscarded, UnknownBlock.
+        """
+        self.developer.snapshots.check(snapshot)
+        await self.miner.revert(int(snapshot))
+
+    def export_state(self, path: str | Path | None = None, *, block: int | None = None) -> dict[str, Any]:
+        """The state after a block (default: the newest) as a document; with `path` also written there.
+
+        Raises UnknownBlock, StateDiscarded, StateFileError.
+        """
+        document = self.developer.export(block)
+        if path is not None:
+            state_file.write(Path(path), document)
+        return document
+
+    async def import_state(self, source: str | Path | Mapping[str, Any]) -> int:
+        """Go on from an exported state, a file or a document; the block that holds it.
+
+        Raises StateFileError, StateFileVersion, StateFileMismatch, each with what to do about it.
+        """
+        document = state_file.read(Path(source)) if isinstance(source, str | Path) else source
+        return (await self.developer.restore(document)).number
+
+    # -- past the rules ---------------------------------------------------------------------------------------------
+
+    async def fund(self, account: Account, rao: int) -> None:
+        """Add to an account's free balance, as root (total issuance grows)."""
+        await self.developer.fund(account, rao)
+
+    async def set_storage(self, pallet: str, item: str, *keys: Any, value: Any) -> None:
+        """Write a storage value by name in a new block; None removes it. It bypasses every rule of the chain."""
+        key, raw = self.developer.client.storage_write(pallet, item, keys, value)
+        await self.developer.write({key: raw})
+
+    async def impersonate(
+        self, origin: Account, pallet: str, call: str, /, *, check: bool = True, **arguments: Any
+    ) -> Outcome:
+        """A call of `origin` ("root", "none" or any account) without a signature, in a new block that says so.
+
+        Raises PoolRejected when it cannot get into a block; CallFailed when it failed on chain, unless `check` is
+        False.
+        """
+        outcome = await self.developer.call_as(origin, pallet, call, arguments)
+        return outcome.checked() if check else outcome
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def dry_run(
+        self, origin: Account, pallet: str, call: str, /, *, block: int | None = None, **arguments: Any
+    ) -> Trial:
+        """What a call of `origin` would do on top of a block (default: the newest). Nothing changes."""
+        return self.developer.try_call(origin, self.developer.client.encode_call(pallet, call, arguments), block)
+
+    def trace(self, block: int | None = None) -> dict[str, Any]:
+        """What each part of a block (default: the newest) changed in storage and reported in events."""
+        return self.developer.trace(block)
+
+    def explain(self, netuid: int, uid: int, *, block: int | None = None, preview: bool = False) -> dict[str, Any]:
+        """Why a neuron's weight, incentive, dividends and emission are what they are: numbers, and "words".
+
+        Of the newest epoch at `block`; with `preview` of the epoch as it would run now. Raises ChainError.
+        """
+        report = self.developer.explain(netuid, uid, block, preview)
+        return {**report, "words": sentences(report)}
+
+    def timeline(self, netuid: int, epochs: int = DEFAULT_EPOCHS) -> dict[str, Any]:
+        """The subnet's last epochs: weights, consensus, incentive, dividends, price. See localnet.timeline."""
+        return timeline(self.developer.client, netuid, epochs)

@@ -1,0 +1,120 @@
+"""Money of baskets: TAO between subnets' accounts, the fund's root slot, trades without a fee.
+
+transaction                               all or nothing, for steps that may fail while the call goes on
+move_cash, record_flow                    TAO follows what is traded
+credit_root_slot, debit_root_slot         a fund's TAO is root stake
+sell, sell_for_root, buy                  in parts where a pool takes less at once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from localnet.errors import DispatchError
+from localnet.rules import swap as market
+from localnet.runtime.subtensor import staking
+from localnet.runtime.subtensor.basket_values import escrow_account
+
+if TYPE_CHECKING:
+    from localnet.runtime.subtensor.pallet import Subtensor
+
+ROOT = staking.ROOT
+
+
+@contextmanager
+def transaction(p: Subtensor) -> Iterator[None]:
+    """All or nothing: an error takes back what was written and said since, and goes on."""
+    mark = len(p.rt.events)
+    p.rt.state.begin()
+    try:
+        yield
+    except BaseException:
+        p.rt.state.rollback()
+        del p.rt.events[mark:]
+        raise
+    p.rt.state.commit()
+
+
+def move_cash(p: Subtensor, source: int, target: int, tao: int) -> None:
+    """TAO from one subnet's account to another's. Raises InsufficientTaoBalance."""
+    if source == target or not tao:
+        return
+    account = staking.subnet_account(p, source)
+    if p.rt.balances.reducible(account, keep_alive=False) < tao:
+        raise p.error("InsufficientTaoBalance")
+    p.rt.balances.transfer(account, staking.subnet_account(p, target), tao, keep_alive=False)
+
+
+def record_flow(p: Subtensor, netuid: int, tao: int) -> None:
+    """TAO that the chain itself put into a pool, or (negative) took out."""
+    p.SubnetProtocolFlow[netuid] = p.SubnetProtocolFlow[netuid] + tao
+
+
+def credit_root_reserves(p: Subtensor, tao: int) -> None:
+    """Root has no market: what is staked there is counted by hand. Negative to take away."""
+    p.SubnetTAO[ROOT] = max(p.SubnetTAO[ROOT] + tao, 0)
+    p.SubnetAlphaOut[ROOT] = max(p.SubnetAlphaOut[ROOT] + tao, 0)
+    p.TotalStake.put(max(p.TotalStake.get() + tao, 0))
+
+
+def credit_root_slot(p: Subtensor, hotkey: bytes, tao: int) -> None:
+    """TAO that lies on root's account becomes the fund's."""
+    staking.increase_stake(p, hotkey, escrow_account(p), ROOT, tao)
+    credit_root_reserves(p, tao)
+
+
+def debit_root_slot(p: Subtensor, hotkey: bytes, tao: int) -> None:
+    """Raises NotEnoughStakeToWithdraw."""
+    staking.decrease_stake(p, hotkey, escrow_account(p), ROOT, tao)
+    credit_root_reserves(p, -tao)
+
+
+def sell(p: Subtensor, netuid: int, alpha: int) -> int:
+    """Sell alpha that nobody holds any more, without a fee; the TAO lies on the subnet's account. Returns it, rao.
+
+    Raises the Swap pallet's errors.
+    """
+    total = 0
+    with transaction(p):
+        while alpha:
+            most = p.SubnetAlphaIn[netuid] * market.MAX_INPUT_MULTIPLE
+            part = alpha if staking.is_stable(p, netuid) or not most else min(alpha, most)
+            swap = staking.swap_alpha_for_tao(p, netuid, part, with_fee=False)
+            if not swap.paid_in:
+                raise p.error("AmountTooLow")
+            alpha -= swap.paid_in
+            total += swap.paid_out
+    return total
+
+
+def buy(p: Subtensor, netuid: int, tao: int) -> int:
+    """Buy alpha with TAO that lies on the subnet's account, fee included. Returns the alpha, which nobody holds yet.
+
+    Raises the Swap pallet's errors.
+    """
+    total = 0
+    with transaction(p):
+        while tao:
+            most = p.SubnetTAO[netuid] * market.MAX_INPUT_MULTIPLE
+            part = tao if staking.is_stable(p, netuid) or not most else min(tao, most)
+            swap = staking.swap_tao_for_alpha(p, netuid, part)
+            if not swap.paid_in + swap.fee:
+                raise p.error("AmountTooLow")
+            tao -= swap.paid_in + swap.fee
+            total += swap.paid_out
+    return total
+
+
+def sell_for_root(p: Subtensor, netuid: int, alpha: int) -> int:
+    """The same, and the TAO lies on root's account. Returns it, rao."""
+    tao = sell(p, netuid, alpha)
+    move_cash(p, netuid, ROOT, tao)
+    record_flow(p, netuid, -tao)
+    return tao
+
+
+def is_terminal(p: Subtensor, error: DispatchError) -> bool:
+    """Did the trade fail because the pool is too small for any?"""
+    return bool(error.value == p.rt.swap.error("ReservesTooLow").value)
