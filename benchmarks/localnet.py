@@ -291,7 +291,7 @@ async def subnet() -> dict[str, Any]:
 async def epochs() -> dict[str, Any]:
     """The epoch's rules alone, Yuma 3, every validator with weights and bonds on everybody; a busy simulation."""
     from localnet.economy import Miner, Validator, World, drifting, measuring
-    from localnet.economy.world import run as simulate
+    from localnet.economy.running import run as simulate
     from localnet.rules.epoch import EpochHyper, EpochInput, run_epoch
 
     def given(n: int, validators: int, rng: random.Random) -> EpochInput:

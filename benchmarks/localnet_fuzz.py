@@ -5,8 +5,8 @@
     python benchmarks/localnet_fuzz.py --seed 4711 --only      that one chain again, with the way to its finding
 
 Each chain lives for `--steps` steps from a seed of its own, counted up from `--seed`; every fourth has mainnet's
-constants. What is checked is listed in tests/support/fuzz_chain.py. Prints one JSON document: how much ran, which implemented calls never succeeded, and the
-findings with their seeds. Status 1 when there are any.
+constants. What is checked is listed in tests/support/fuzz_chain.py. Prints one JSON document: how much ran, which
+implemented calls never succeeded, and the findings with their seeds. Status 1 when there are any.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ A scenario is a short Python file that names its variants and what it claims:
 
 `touchstone simulate FILE` runs it. In the order to read:
 
-    world        the subnet: who is in it, how time passes, what an epoch pays; `run` is the loop
+    world        who is on the subnet, under which settings
+    running      how an epoch passes and what it pays
     strategies   how validators weigh, how miners' worth moves, who registers
     report       what each party earned, as JSON and as a picture
     scenarios    the ones that come along; the name without `.py` is enough to run one

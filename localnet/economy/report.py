@@ -23,7 +23,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localnet.economy.world import Account, Outcome, World, run
+from localnet.economy.running import run
+from localnet.economy.world import Account, Outcome, World
 from localnet.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ from localnet.economy import (
     swarm,
 )
 from localnet.economy.report import draw, experiment, load, names, table
+from localnet.economy.running import run
 from localnet.economy.scenarios import cabal, copier, lazy, sybils
-from localnet.economy.world import Floats, View, Weighing, run
+from localnet.economy.world import Floats, View, Weighing
 from localnet.errors import ConfigError
 from localnet.rules.epoch import EpochResult
 from localnet.rules.errors import RuleError
@@ -40,9 +41,11 @@ def fixed(*weights: float) -> Weighing:
     return weigh
 
 
-def test_epochs_and_payouts_are_the_chain_s_to_the_last_unit() -> None:
+@pytest.mark.parametrize("liquid", [False, True])
+def test_epochs_and_payouts_are_the_chain_s_to_the_last_unit(liquid: bool) -> None:
     chain = Chain()
     netuid = chain.subnet()
+    chain.p.LiquidAlphaOn[netuid] = liquid  # by the consensus of the epoch before, which is the chain's default
     chain.p.OwnerCutEnabled[netuid] = False
     for name, amount in (("val1", 300), ("val2", 200), ("idle", 0), ("miner1", 0), ("miner2", 0)):
         chain.neuron(netuid, name)
@@ -145,6 +148,18 @@ def test_places_cost_what_the_chain_charges_and_the_full_subnet_prunes() -> None
     assert 4.0 < outcome.price[2] < 4.0 * 1.26 and outcome.price[1] == 4.0
 
 
+def test_weights_on_a_replaced_uid_do_not_count_while_older_commits_wait() -> None:
+    world = World(
+        validators=[Validator("v", 1_000, measuring(0.0))],
+        miners=[Miner(f"m{i}") for i in range(13)] + [Miner("weak", worth=0.5)],
+        entrants=[Entrant("late", 1.0, lambda market: 1 if market.epoch == 4 else 0)],
+        settings=Settings(EpochHyper(yuma3=True, tempo=100), reveal_period=3, max_uids=15, immunity=50),
+    )
+    late = run(world, 9).accounts["late"]
+    assert late.places[4:] == [1] * 5
+    assert [paid > 0 for paid in late.incentive] == [False] * 6 + [True] * 3  # two epochs with a place and without pay
+
+
 def test_collateral_comes_free_with_earnings_and_is_stranded_with_a_lost_place() -> None:
     buys_once = Entrant("late", 1.0, lambda market: 1 if market.epoch == 1 else 0)
     settings = Settings(EpochHyper(yuma3=True, tempo=100), price=80.0, min_price=80.0, lock_share=0.75)
@@ -171,6 +186,9 @@ def test_pay_for_work_makes_a_swarm_worthless() -> None:
     per_uid, for_work = (report.of(f"pay {how}, places from 5", "swarm") for how in ("per uid", "for work"))
     assert per_uid.net > 10 * max(for_work.net, 1.0)
     assert per_uid.places > 5 * for_work.places
+    for one in report.findings:
+        assert one.net == pytest.approx(one.dividends + one.incentive - one.paid - one.locked)
+    assert per_uid.paid > 0 and report.of("pay per uid, places from 5, 90 % locked", "swarm").locked > 0
 
 
 def test_the_same_seed_gives_the_same_outcome() -> None:
