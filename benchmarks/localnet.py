@@ -8,7 +8,7 @@ Everything goes through the real thing: `python -m localnet` as a process where 
 and sent over WebSocket, runtime APIs over WebSocket, epochs through the block. Each figure is the median of several
 runs in the same process on the same machine; `machine` says which. Nothing here is a test: no figure can fail. `aims`
 are what was wanted; eth-tester (py-evm) is what developers of Ethereum contracts know, in a virtual environment of its
-own that is made on first use.
+own that is made on first use. Memory over many blocks is in localnet_memory.py, crashes in localnet_crash.py.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ AIMS = {
     "simulation_1000_epochs_64_neurons_s": 5,
     "signed_transfers_per_s": 5_000,
     "get_storage_per_s": 20_000,
-    "resident_after_100000_blocks_mib": 200,
 }
 
 
@@ -356,36 +355,6 @@ async def peer() -> dict[str, Any]:
     return {"version": ETH_TESTER, **{name: spread(times, 3) for name, times in found.items()}}
 
 
-async def size() -> dict[str, Any]:
-    """A process that serves a subnet with 64 neurons and makes 100,000 blocks, keeping 256 of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready"
-        command = [sys.executable, "-m", "localnet", "--port", "0", "--ready-file", str(ready), "--mining", "manual"]
-        process = subprocess.Popen([*command, "--history", "256"], cwd=ROOT, stdout=subprocess.DEVNULL)
-        try:
-            while not ready.exists():
-                await asyncio.sleep(0.01)
-            watched = psutil.Process(process.pid)
-            sizes, began = [watched.memory_info().rss / 2**20], time.perf_counter()
-            async with (
-                aiohttp.ClientSession() as session,
-                session.ws_connect(ready.read_text().strip(), max_msg_size=0) as ws,
-            ):
-                wire = Wire(ws)
-                for _ in range(10):
-                    await wire.one("dev_newBlock", 10_000)
-                    sizes.append(watched.memory_info().rss / 2**20)
-            took = time.perf_counter() - began
-        finally:
-            process.terminate()
-            process.wait(30)
-    return {
-        "resident_after_100000_blocks_mib": round(sizes[-1], 1),
-        "resident_every_10000_blocks_mib": [round(one, 1) for one in sizes],
-        "blocks_per_s": round(100_000 / took),
-    }
-
-
 PARTS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "start": start,
     "blocks": blocks,
@@ -395,7 +364,6 @@ PARTS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "epochs": epochs,
     "fixture": fixture,
     "peer": peer,
-    "size": size,
 }
 
 

@@ -5,6 +5,7 @@
     codec/      SCALE and metadata                                      cli.py      the command
     abi.py      the seam between node and runtime                       errors.py   the error tree
     powers.py   what developers may do (developer.py: how)              subnets.py  ready-made subnets
+    sdk.py      the bittensor SDK in tests
 
 Importing the package costs nothing; the names below load what they need.
 """

@@ -1,6 +1,6 @@
-"""`touchstone localnet explain | timeline | export | import`: developer methods of a running chain, as commands.
+"""`localnet explain | timeline | fund | export | import`: developer methods of a running chain, as commands.
 
-They ask a node over HTTP (`--url`, as `touchstone localnet` prints it). From another machine they need the token that
+They ask a node over HTTP (`--url`, as `localnet` prints it). From another machine they need the token that
 the node was started with (`--dev-token`, or LOCALNET_DEV_TOKEN in the environment).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -26,7 +27,8 @@ LOCAL = "ws://127.0.0.1:9944"
 
 def ask(url: str, token: str | None, method: str, *params: Any) -> Any:
     """The result of one request. Ends the command with a sentence when there is none."""
-    import urllib.request  # here: a chain's start can do without
+    import urllib.error  # here: a chain's start can do without
+    import urllib.request
 
     scheme, _, rest = url.partition("://")
     if scheme not in ("ws", "wss", "http", "https") or not rest:
@@ -37,12 +39,14 @@ def ask(url: str, token: str | None, method: str, *params: Any) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             told = json.load(answer)
+    except urllib.error.HTTPError as error:
+        said = error.read(200).decode(errors="replace").strip()
+        fail(f"{url} refuses the request: {error.code} {error.reason}, {said}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        fail(f"no answer from {url}: {reason}. Start a chain (touchstone localnet), or name one with --url")
+        fail(f"no answer from {url}: {reason}. Start a chain (localnet), or name one with --url")
     if "error" in told:
-        problem = told["error"]
-        fail(": ".join(str(problem[part]) for part in ("message", "data") if problem.get(part)))
+        fail(str(told["error"].get("data") or told["error"]["message"].removeprefix("Client error: ")))
     return told["result"]
 
 
@@ -85,6 +89,22 @@ def timeline(
     print(f"{len(line['epochs'])} epochs written to {out}")
 
 
+def fund(
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="SS58 address, or a secret URI such as //Zoe.")],
+    tao: Annotated[str, typer.Argument(metavar="TAO", help="How much is added; nine decimals at most.")],
+    url: Url = LOCAL,
+    dev_token: Token = None,
+) -> None:
+    """Add to an account's free balance, as root: money for a wallet that btcli made."""
+    try:
+        rao = Decimal(tao).scaleb(9)
+    except InvalidOperation:
+        fail(f"{tao} is no amount of TAO")
+    if not rao.is_finite() or rao != rao.to_integral_value():
+        fail(f"{tao} TAO is no whole number of rao: nine decimals at most")
+    print(f"{account} has {Decimal(ask(url, dev_token, 'dev_fund', account, int(rao))).scaleb(-9).normalize():f} TAO")
+
+
 def export_state(
     file: Annotated[Path, typer.Argument(metavar="FILE")],
     url: Url = LOCAL,
@@ -124,5 +144,5 @@ def _write(path: Path, text: str) -> None:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "explain": explain, "timeline": timeline, "export": export_state, "import": import_state,
+    "explain": explain, "timeline": timeline, "fund": fund, "export": export_state, "import": import_state,
 }  # fmt: skip

@@ -1,13 +1,15 @@
 """Calls, storage, events and errors of a chain by name, through its metadata: what `Localnet` gives tests and scripts.
 
 Values are those of `localnet.codec.scale`. On the way in, an account may also be an SS58 address or a secret URI
-("//Alice"), wherever the metadata wants an AccountId or a MultiAddress. Extrinsics are signed immortal, by any
+("//Alice"), wherever the metadata wants an AccountId or a MultiAddress, and a call inside a call (proxy, batch) is
+("Pallet", "call", {argument: value}). Extrinsics are signed immortal, by any
 keypair of bittensor_core, and handed to the pool like those that come over the wire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -56,12 +58,30 @@ def keypair(uri: str) -> bittensor_core.Keypair:
 
 
 def public_key(account: str | bytes | bittensor_core.Keypair) -> bytes:
-    """Account id of an SS58 address, a secret URI ("//Alice", "word word ..//hard"), a keypair, or 32 bytes."""
+    """Account id of an SS58 address, a secret URI ("//Alice", "word word ..//hard"), a keypair, or 32 bytes.
+
+    Raises ValueError.
+    """
     if isinstance(account, str):
-        if "/" in account or " " in account:
-            return bytes(keypair(account).public_key)
-        return bytes(bittensor_core.ss58_decode(account))
-    return account if isinstance(account, bytes) else bytes(account.public_key)
+        try:
+            if "/" in account or " " in account:
+                return bytes(keypair(account).public_key)
+            return bytes(bittensor_core.ss58_decode(account))
+        except ValueError as error:
+            raise ValueError(
+                f"{account!r} is no account, neither SS58 nor a secret URI as //Alice is: {error}"
+            ) from error
+    if isinstance(account, bytes):
+        return account
+    if not hasattr(account, "public_key"):
+        raise ValueError(f"{account!r} is no account: give an SS58 address, a secret URI, a keypair or 32 bytes")
+    return bytes(account.public_key)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: those that look like it."""
+    alike = difflib.get_close_matches(name, known, 3)
+    return f": {' or '.join(alike)}?" if alike else ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +130,8 @@ class Client:
             return public_key(value)
         if last == "MultiAddress" and not isinstance(value, tuple):
             return ("Id", public_key(value))
+        if last == "RuntimeCall" and isinstance(value, tuple) and len(value) == 3:
+            return self.call_value(*value)
         if last == "Option" and value is not None:
             return self._adapt(body[1]["fields"][0]["type"], value)
         if kind == "sequence" and isinstance(value, list):
@@ -125,7 +147,7 @@ class Client:
         """A RuntimeCall value, also as an argument of batch and sudo calls. Raises MetadataError."""
         variants = self._call_variants(pallet)
         if call not in variants:
-            raise MetadataError(f"there is no call {pallet}.{call}")
+            raise MetadataError(f"there is no call {pallet}.{call}{near(call, variants)}")
         fields = {f["name"]: f["type"] for f in variants[call]["fields"]}
         if set(fields) != set(arguments):
             raise MetadataError(
@@ -138,7 +160,8 @@ class Client:
         for entry in self.document.tree["pallets"]:
             if entry["name"] == pallet and entry["calls"] is not None:
                 return {v["name"]: v for v in self.document.tree["types"][entry["calls"]]["def"]["variant"]}
-        raise MetadataError(f"there is no pallet {pallet} with calls")
+        known = [entry["name"] for entry in self.document.tree["pallets"] if entry["calls"] is not None]
+        raise MetadataError(f"there is no pallet {pallet} with calls{near(pallet, known)}")
 
     def argument_type(self, pallet: str, call: str, argument: str) -> int:
         """The type of a call's argument."""
@@ -157,12 +180,26 @@ class Client:
             raise ScaleError('a call is "0x.." or {"pallet": .., "call": .., "arguments": {..}}')
         pallet, name, arguments = value["pallet"], value["call"], value.get("arguments") or {}
         if name not in self._call_variants(pallet):
-            raise MetadataError(f"there is no call {pallet}.{name}")
+            raise MetadataError(f"there is no call {pallet}.{name}{near(name, self._call_variants(pallet))}")
         shown = {pallet: {name: arguments} if arguments else name}
         return self.registry.encode(self.document.call_type, self.plain.read(self.document.call_type, shown))
 
     def encode_call(self, pallet: str, call: str, arguments: Mapping[str, Any]) -> bytes:
-        return self.registry.encode(self.document.call_type, self.call_value(pallet, call, arguments))
+        """Raises MetadataError, ScaleError (naming the argument that does not fit), ValueError (no account)."""
+        value = self.call_value(pallet, call, arguments)
+        try:
+            return self.registry.encode(self.document.call_type, value)
+        except ScaleError as error:
+            raise self._misfit(pallet, call, value[1][1]) or error from error
+
+    def _misfit(self, pallet: str, call: str, arguments: Mapping[str, Any]) -> ScaleError | None:
+        """The error of the first argument that cannot be encoded."""
+        for name, value in arguments.items():
+            try:
+                self.registry.encode(self.argument_type(pallet, call, name), value)
+            except ScaleError as error:
+                return ScaleError(f"{pallet}.{call}, {name}: {error}")
+        return None
 
     # -- storage
 
@@ -170,7 +207,11 @@ class Client:
         """A storage item. Raises MetadataError."""
         entry = self.document.storage.get((pallet, item))
         if entry is None:
-            raise MetadataError(f"there is no storage item {pallet}.{item}")
+            items = [name for of, name in self.document.storage if of == pallet]
+            if not items:
+                pallets = {of for of, _ in self.document.storage}
+                raise MetadataError(f"there is no pallet {pallet} with storage{near(pallet, pallets)}")
+            raise MetadataError(f"there is no storage item {pallet}.{item}{near(item, items)}")
         return entry
 
     def storage_key(self, pallet: str, item: str, *keys: Any) -> bytes:

@@ -29,7 +29,10 @@ from localnet.node.blocks import Block
 from localnet.node.chain import Chain
 from localnet.node.marks import Impersonated, Origin, impersonated_at, marked, unsigned
 from localnet.node.mining import Miner
+from localnet.node.runtime_api import RuntimeApi
 from localnet.snapshots import Snapshots
+
+SUBTENSOR = "SubtensorModule"
 
 Account = str | bytes
 Calls = Sequence[tuple[Origin, bytes]]  # encoded calls, each with its origin
@@ -66,7 +69,6 @@ class Developer:
     def __init__(self, chain: Chain, miner: Miner) -> None:
         self.chain, self.miner = chain, miner
         self.snapshots = Snapshots(chain)
-        chain.reverted.append(lambda head, undone: self.snapshots.reverted(head.number))
         self._client: Client | None = None
 
     @property
@@ -76,18 +78,29 @@ class Developer:
             self._client = Client(self.chain)
         return self._client
 
+    async def revert(self, serial: int) -> Block:
+        """Back to a snapshot; its block. Raises ChainError when that is gone, StateDiscarded."""
+        async with self.miner.hold():
+            taken = self.snapshots.check(serial)
+            await self.miner.revert(taken.number)
+            self.snapshots.restore(taken)
+        if self.chain.pool.has_ready:
+            self.miner.poke()
+        return self.chain.head
+
     # -- impersonation ----------------------------------------------------------------------------------------------
 
-    def _unsigned(self, origin: Origin, call: bytes, ahead: int = 0) -> Impersonated:
+    def _unsigned(self, origin: Origin, call: bytes, ahead: int = 0, block: int | None = None) -> Impersonated:
         if isinstance(origin, str):
             return unsigned(origin, call)
-        raw = self.chain.call("AccountNonceApi_account_nonce", origin)
+        raw = self.chain.call("AccountNonceApi_account_nonce", origin, block)
         nonce = int.from_bytes(raw, "little") + ahead
         return unsigned(origin, call, nonce, self.client.extensions(nonce, 0)[0])
 
-    async def impersonate(self, calls: Calls | Callable[[], Calls]) -> list[Outcome]:
+    async def impersonate(self, calls: Calls | Callable[[], Calls], *, alone: bool = False) -> list[Outcome]:
         """Encoded calls (or a function that makes them when their block is next), each with its origin, in this order
-        in one new block.
+        in one new block, before the pool's transactions, or without these (`alone`). An account's nonce grows by it:
+        what it has signed with that nonce and is still waiting becomes invalid.
 
         Raises PoolRejected when one of them cannot get into a block (no block is made then), RuntimeApiMissing when the
         runtime cannot do without signatures.
@@ -101,7 +114,7 @@ class Developer:
                 sent[origin] += 1
             return prepared
 
-        block = await self.miner.mine(1, None, prepare)
+        block = await self.miner.mine(1, None, prepare, alone=alone)
         return self.client.outcomes(block, list(impersonated_at(block.header)))
 
     async def call_as(self, origin: Account, pallet: str, call: str, arguments: Mapping[str, Any]) -> Outcome:
@@ -111,8 +124,10 @@ class Developer:
     async def fund(self, account: Account, rao: int) -> int:
         """Add to an account's free balance, as root; total issuance grows. The new balance.
 
-        Raises ConfigError for less than nothing, and for a balance below the existential deposit.
+        Raises ConfigError for less than nothing, for parts of a rao, and for a balance below the existential deposit.
         """
+        if not isinstance(rao, int):
+            raise ConfigError(f"money is a whole number of rao, not {rao!r}: int(1.5 * TAO)")
         who, least = public_key(account), self.client.document.constants["Balances", "ExistentialDeposit"]
 
         def calls() -> list[tuple[Origin, bytes]]:
@@ -128,11 +143,24 @@ class Developer:
     def _free(self, who: bytes) -> int:
         return int(self.client.query("System", "Account", who)["data"]["free"])
 
+    # -- subnets ----------------------------------------------------------------------------------------------------
+
+    def ensure_subnet(self, netuid: int, block: int | None = None) -> None:
+        """Raises ChainError when there is no such subnet. A runtime that knows no subnets has its own say."""
+        known = (SUBTENSOR, "NetworksAdded") in self.client.document.storage
+        if known and not (0 <= netuid < 1 << 16 and self.client.query(SUBTENSOR, "NetworksAdded", netuid, block=block)):
+            raise ChainError(f"there is no subnet {netuid}")
+
+    def next_epoch(self, netuid: int) -> int:
+        """The block in which the subnet's next epoch runs. Raises ChainError."""
+        self.ensure_subnet(netuid)
+        return RuntimeApi(self.chain).next_epoch(netuid)
+
     # -- trying -----------------------------------------------------------------------------------------------------
 
     def try_call(self, origin: Account, call: bytes, block: int | None = None) -> Trial:
         """An encoded call of `origin` on top of a block (default: the head)."""
-        return self._tried(replay.try_out(self.chain, self._unsigned(origin_of(origin), call), block))
+        return self._tried(replay.try_out(self.chain, self._unsigned(origin_of(origin), call, block=block), block))
 
     def try_extrinsic(self, raw: bytes, block: int | None = None) -> Trial:
         """A whole extrinsic on top of a block. Raises RuntimeTrap for one that cannot be decoded."""
@@ -204,30 +232,35 @@ class Developer:
         """Why the neuron has what it has: by the subnet's newest epoch at `block` (default: the head), or with
         `preview` (and when none has run yet) by the epoch as it would run in the block after it.
 
-        Raises ChainError when there is no such neuron, StateDiscarded when the epoch is older than the history.
+        Raises ChainError when there is no such neuron or it came later, StateDiscarded when the epoch is older than the
+        history.
         """
         if not (0 <= netuid < 1 << 16 and 0 <= uid < 1 << 16):
             raise ConfigError("netuid and uid are numbers from 0 to 65535")
         at = self.chain.head.number if block is None else self.chain.block(block).number
-        ran = self.client.query("SubtensorModule", "LastMechansimStepBlock", netuid, block=at)
+        self.ensure_subnet(netuid, at)
+        ran = self.client.query(SUBTENSOR, "LastMechansimStepBlock", netuid, block=at)
         preview = preview or not 0 < ran <= at
         if preview:
             header, on = replay.next_header(self.chain, self.chain.block(at))[0], at
         else:
             header, on = replay.bare_header(self.chain.block(ran)), ran - 1
+            first, now = (self.client.query(SUBTENSOR, "SubnetworkN", netuid, block=number) for number in (on, at))
+            if first <= uid < now:
+                raise ChainError(f"uid {uid} came after the newest epoch, of block {ran}: a preview shows its next one")
         which = b"".join(number.to_bytes(2, "little") for number in (netuid, uid)) + bytes((preview,))
         try:
             answer = self.chain.call("DevApi_explain", which + header.encode(), on)
         except RuntimeTrap as error:
             raise ChainError(str(error).removeprefix("DevApi_explain: ")) from error
         report = {"preview": preview, **json.loads(answer[read_compact(answer, 0)[1] :])}
-        return {**report, "as_on_chain": None if preview else self._agrees(report, ran)}
+        return {**report, "as_on_chain": None if preview else self._agrees(report, at)}
 
     def _agrees(self, report: Mapping[str, Any], block: int) -> bool:
-        """Whether the epoch, run again, gives the neuron what the chain holds."""
+        """Whether the epoch, run again, gives the neuron what the chain holds after a block."""
         netuid, uid, told = report["netuid"], report["uid"], report["stored"]
         for name in ("Consensus", "Incentive", "Dividends"):
-            stored = self.client.query("SubtensorModule", name, netuid, block=block)
+            stored = self.client.query(SUBTENSOR, name, netuid, block=block)
             if (stored[uid] if uid < len(stored) else 0) != told[name.lower()]:
                 return False
         return True

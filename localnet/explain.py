@@ -50,7 +50,7 @@ def _head(report: Report) -> str:
         f"{report['registered_at']}: the epoch that {when} {report['block']}."
     )
     if report["as_on_chain"] is False:
-        text += " The chain holds other numbers than this epoch gave: they were written over since."
+        text += " The chain holds other numbers now: they were written over since, or the uid went to another hotkey."
     return text
 
 
@@ -77,7 +77,7 @@ def _permit(p: Report) -> str:
     if p["as_owner"]:
         return f"Permit: always, as the subnet owner's hotkey ({rank})."
     before = "held one, so its weights count" if p["had"] else "held none, so its weights do not count"
-    after = "keeps it" if p["had"] and p["has"] else "gets one" if p["has"] else "has none from now on"
+    after = "has one" if p["has"] else "has none" if p["rank"] > p["places"] else "has none, for want of stake"
     return f"Permit: {before}; after the epoch it {after} ({rank})."
 
 
@@ -152,6 +152,8 @@ def _dividends(m: Report, yuma3: bool) -> Iterator[str]:
     for one in bonds[:MOST]:
         share = percent(one["share"])
         yield f"  Bond on uid {one['on']}: {share} of the bonds on it, its incentive {one['incentive']:.6f}"
+    if len(bonds) > MOST:
+        yield f"  and on {len(bonds) - MOST} more."
     if not m["dividends"]:
         yield "Dividends: 0, because no uid it is bonded to has any incentive, or its stake is not heard."
         return
@@ -169,11 +171,11 @@ def _emission(m: Report) -> str:
     if m["by_stake"]:
         return (
             f"Emission: nobody has incentive or dividends, so {alpha(m['alpha'])} is divided by stake: "
-            f"{alpha(m['validator_alpha'])} ({percent(m['emission_share'])})."
+            f"its share is {percent(m['emission_share'])}."
         )
     return (
-        f"Emission: of {alpha(m['alpha'])}, {alpha(m['server_alpha'])} for incentive and "
-        f"{alpha(m['validator_alpha'])} for dividends ({percent(m['emission_share'])} together)."
+        f"Emission: of {alpha(m['alpha'])}, {alpha(m['server_alpha'])} for incentive; its share of the "
+        f"validators' part is {percent(m['dividend_share'])}, before what goes to its parents and to root."
     )
 
 
@@ -200,7 +202,16 @@ def _paid(report: Report) -> Iterator[str]:
     if report["uid"] == report["owner_uid"]:
         yield "The subnet owner's cut of the emission is staked on this hotkey, too."
     grown = p["hotkey_alpha_after"] - p["hotkey_alpha_before"]
-    text = f"Paid: the stake on its hotkey grew by {alpha(grown)}, {alpha(p['to_nominators'])} of it to its nominators"
-    yield f"{text} after a take of {percent(p['take'])}; an alpha is worth {p['alpha_price']:.6f} TAO."
+    yield f"Paid: the stake on its hotkey grew by {alpha(grown)}; an alpha is worth {p['alpha_price']:.6f} TAO."
+    if p["alpha_dividend"]:
+        yield (
+            f"  Dividends: {alpha(p['alpha_dividend'])}; after a take of {percent(p['take'])} "
+            f"({alpha(p['alpha_take'])}) all stake on it, its owner's too, shares {alpha(p['to_alpha_stakers'])}."
+        )
+    if p["root_dividend"]:
+        yield (
+            f"  For its stake on root: {alpha(p['root_dividend'])}; after a take of {alpha(p['root_take'])}, "
+            f"{alpha(p['to_root_stakers'])} wait to be put into the basket of its root stakers."
+        )
     if p["parents"] or p["children"]:
         yield f"  It shares dividends with {p['parents']} parents and has {p['children']} children."

@@ -96,7 +96,7 @@ REASONS = {
     "state_getReadProof": NO_TRIE,
     "state_getChildReadProof": NO_TRIE,
     "state_trieMigrationStatus": NO_TRIE,
-    "state_traceBlock": "blocks are not executed a second time",
+    "state_traceBlock": "dev_trace says what a block did",
     "system_addReservedPeer": NO_PEERS,
     "system_removeReservedPeer": NO_PEERS,
     "system_reservedPeers": NO_PEERS,

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import bittensor_core
 
@@ -49,6 +49,8 @@ TAO = 10**9  # rao
 SUDO = "//Alice"  # the sudo key of the development genesis
 DEFAULT_BLOCK_TIME = 0.25  # seconds: the public localnet's fast blocks
 FIRST_BLOCKS = 2  # authored before serving: the MEV shield's first key is open to clients from block 2 on
+
+NOT_RUNNING = "the localnet is not running: use it inside `async with` (SyncLocalnet: `with`), or call start()"
 
 Signer: TypeAlias = str | bittensor_core.Keypair  # a secret URI such as "//Alice", or a keypair
 Account: TypeAlias = str | bytes  # an SS58 address, a secret URI such as "//Alice", or 32 bytes
@@ -126,8 +128,10 @@ class Localnet(Powers):
     async def start(self) -> Localnet:
         """Make or load the chain, author its first two blocks unless mining is manual, and serve.
 
-        Raises ConfigError (address in use), StateFileError.
+        Raises ConfigError (address in use), StateFileError, ChainError for one that runs already.
         """
+        if self._server is not None:
+            raise ChainError(f"the localnet runs already, at {self.url}: start() is part of `async with`")
         stored = await self._open_store()
         try:
             self.chain = Chain(self.runtime, **self._options)
@@ -187,6 +191,14 @@ class Localnet(Powers):
     async def __aenter__(self) -> Localnet:
         return await self.start()
 
+    if not TYPE_CHECKING:  # to a type checker the parts are there from the beginning
+
+        def __getattr__(self, name: str) -> Any:
+            """The parts are made by `start`."""
+            if name in ("chain", "miner", "developer", "rpc"):
+                raise ChainError(NOT_RUNNING)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         await self.stop()
 
@@ -196,7 +208,7 @@ class Localnet(Powers):
     def url(self) -> str:
         """ws:// address; the same port answers HTTP POST."""
         if self._server is None:
-            raise ChainError("the localnet is not running: use it inside `async with`, or call start()")
+            raise ChainError(NOT_RUNNING)
         return self._server.url
 
     @property
@@ -218,6 +230,11 @@ class Localnet(Powers):
         return self.chain.head.timestamp
 
     @property
+    def next_timestamp(self) -> int:
+        """Chain time that a block has when it is authored now, ms since 1970."""
+        return self.chain.clock.next(self.chain.head.timestamp, self.chain.slot_ms)
+
+    @property
     def client(self) -> Client:
         """Names and values of the runtime's metadata: encoding calls, decoding storage."""
         return self.developer.client
@@ -233,8 +250,8 @@ class Localnet(Powers):
         return await self.mine(number - self.block) if number > self.block else self.block
 
     async def mine_epoch(self, netuid: int) -> int:
-        """Author blocks up to the one in which the subnet's next epoch runs; its number."""
-        return await self.mine_to(self.rpc.node.api.next_epoch(netuid))
+        """Author blocks up to the one in which the subnet's next epoch runs; its number. Raises ChainError."""
+        return await self.mine_to(self.developer.next_epoch(netuid))
 
     async def travel(self, timestamp: int) -> int:
         """Author a block stamped `timestamp` (ms since 1970); its number."""

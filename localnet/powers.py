@@ -3,8 +3,8 @@
     await net.fund("//Zoe", 5 * TAO)
     async with net.snapshot(): ...                                          # undone afterwards; nests
     net.dry_run("//Zoe", "Balances", "transfer_all", dest="//Bob", keep_alive=True).fee
-    await net.impersonate("root", "AdminUtils", "sudo_set_kappa", netuid=2, kappa=40_000)
     subnet = await net.subnet(miners=3, validators=2)                       # see subnets.py
+    await net.impersonate("root", "AdminUtils", "sudo_set_kappa", netuid=subnet.netuid, kappa=40_000)
     print("\\n".join(net.explain(subnet.netuid, uid=1)["words"]))
 
 Every change makes a block, and the block's header says that a developer made it.
@@ -20,14 +20,16 @@ from localnet import state_file
 from localnet.client import Outcome
 from localnet.developer import Account, Developer, Trial
 from localnet.explain import sentences
+from localnet.node.chain import Chain
 from localnet.node.mining import Miner
-from localnet.snapshots import Snapshot
+from localnet.snapshots import Number, Snapshot
 from localnet.timeline import DEFAULT_EPOCHS, timeline
 
 
 class Powers:
     """Base of `Localnet`."""
 
+    chain: Chain
     developer: Developer
     miner: Miner
 
@@ -35,16 +37,26 @@ class Powers:
 
     def snapshot(self) -> Snapshot:
         """What `revert` takes to come back here; also `async with net.snapshot():`. Any number of them, nested."""
-        return Snapshot(self.developer.snapshots.take(), self.revert)
+        return Snapshot(self.chain.head.number, self.developer.snapshots.take(), self.revert)
 
     async def revert(self, snapshot: int) -> None:
-        """Undo everything since `snapshot`: blocks, time travel, transactions that came later (dropped). Also takes
-        the number of any kept block; transactions then stay in the pool and are checked again.
+        """Undo everything since `snapshot`: blocks, time travel, and what happened to the pool (transactions that came
+        later are dropped, those that waited then wait again). Any other number is a block's, as for `set_head`.
 
         Raises ChainError for a snapshot whose block was itself reverted, StateDiscarded, UnknownBlock.
         """
-        self.developer.snapshots.check(snapshot)
-        await self.miner.revert(int(snapshot))
+        if isinstance(snapshot, Number):
+            await self.developer.revert(snapshot.serial)
+        else:
+            await self.set_head(snapshot)
+
+    async def set_head(self, block: int) -> None:
+        """Back to any block whose state is kept. The transactions in the pool stay there and are checked again; those
+        in the blocks above are gone; chain time stays as far from wall time as it is.
+
+        Raises StateDiscarded, UnknownBlock.
+        """
+        await self.miner.revert(block)
 
     def export_state(self, path: str | Path | None = None, *, block: int | None = None) -> dict[str, Any]:
         """The state after a block (default: the newest) as a document; with `path` also written there.
@@ -78,7 +90,8 @@ class Powers:
     async def impersonate(
         self, origin: Account, pallet: str, call: str, /, *, check: bool = True, **arguments: Any
     ) -> Outcome:
-        """A call of `origin` ("root", "none" or any account) without a signature, in a new block that says so.
+        """A call of `origin` ("root", "none" or any account) without a signature, in a new block that says so. What an
+        account has waiting in the pool under the same nonce becomes invalid.
 
         Raises PoolRejected when it cannot get into a block; CallFailed when it failed on chain, unless `check` is
         False.

@@ -27,6 +27,7 @@ process. The plugin is found by itself where this package is installed; elsewher
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,21 @@ if TYPE_CHECKING:
     from localnet.sync import SyncLocalnet
 
 DEFAULTS: Mapping[str, Any] = {"mining": "instant"}
+CHAINS = {"localnet", "sync_localnet", "shared_localnet"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "localnet(**options): arguments of the Localnet that a test's fixture makes")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    """A coroutine that asks for one of these chains is pytest-asyncio's to run, in its strict mode, too."""
+    if pytest_asyncio is None or not inspect.iscoroutinefunction(obj) or not name.startswith("test"):
+        return
+    marks = {mark.name for mark in [*getattr(obj, "pytestmark", []), *collector.iter_markers()]}
+    if not marks & {"asyncio", "anyio"} and CHAINS & set(inspect.signature(obj).parameters):
+        pytest.mark.asyncio(obj)
 
 
 @pytest.fixture(scope="session")
@@ -82,10 +94,11 @@ class SharedChains:
             self._chains[name] = SyncLocalnet(**options).start()
         return self._chains[name]
 
-    def replace(self, net: SyncLocalnet) -> None:
-        """Stop a chain; the next test that wants its like gets a fresh one."""
+    def replace(self, net: SyncLocalnet, why: str | None = None) -> None:
+        """Stop a chain; the next test that wants its like gets a fresh one. `why` is what those hear who still use the
+        old one."""
         self._chains = {name: chain for name, chain in self._chains.items() if chain is not net}
-        net.stop()
+        net.stop(why)
 
     def stop(self) -> None:
         for net in list(self._chains.values()):
@@ -102,7 +115,8 @@ def localnet_chains() -> Iterator[SharedChains]:
 
 @pytest.fixture(scope="session")
 def localnet_session(localnet_chains: SharedChains, localnet_options: Mapping[str, Any]) -> SyncLocalnet:
-    """The chain behind `shared_localnet`. What is done to it here stays: for session fixtures to build on."""
+    """The chain behind `shared_localnet`. What is done to it here stays: for session fixtures to build on.
+    Ask for those as parameters: one that `request.getfixturevalue` makes inside a test is undone with the test."""
     return localnet_chains.get(localnet_options)
 
 
@@ -111,7 +125,8 @@ def shared_localnet(
     request: pytest.FixtureRequest, localnet_chains: SharedChains, localnet_options: Mapping[str, Any]
 ) -> Iterator[SyncLocalnet]:
     """The session's chain; whatever the test does to it is undone. A test that cannot be undone (it went back further
-    than where it started, mined past the history, or stopped the chain) fails: give it a chain of its own."""
+    than where it started, mined past the history, or stopped the chain) fails: give it a chain of its own. Later tests
+    get a fresh chain; what session fixtures built on the old one is gone, and says which test that was."""
     from localnet.errors import LocalnetError
 
     net = localnet_chains.get(_options(request, localnet_options))
@@ -120,7 +135,9 @@ def shared_localnet(
     try:
         net.revert(snapshot)
     except LocalnetError as error:
-        localnet_chains.replace(net)
+        test = request.node.nodeid
+        why = f"{test} could not be undone: its chain is stopped, with what session fixtures built on it"
+        localnet_chains.replace(net, why)
         pytest.fail(f"this test cannot be undone, use sync_localnet for it: {error}", pytrace=False)
 
 

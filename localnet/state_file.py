@@ -7,7 +7,8 @@ What belongs to a chain rather than to its state is left out (`OWN`): block numb
 node's shield keys. An import mines up to the exported block number, because the state is full of block numbers, and the
 block of that number ends with exactly this storage; the next one goes on from it as the exported chain would have.
 
-Unknown versions, another runtime (`code`) and a document that was changed (`digest`) are refused.
+Unknown versions, another runtime (`code`), and a document in which code, block, time or storage were changed (`digest`
+covers them) are refused.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from localnet.codec.document import twox128
 from localnet.codec.scale import opaque
 from localnet.errors import StateFileError, StateFileMismatch, StateFileVersion
 from localnet.node.chain import Chain
+from localnet.node.clock import LATEST
 from localnet.node.runtime_api import CODE, read_version
 
 FORMAT, VERSION = "localnet-state", 1
+MAX_BLOCKS = 1_000_000  # that an import mines: some minutes
 OWN = (  # pallet, items (none: all): a chain's own, not its state's
     ("System", ("Number", "ParentHash", "BlockHash", "Digest", "Events", "EventCount", "EventTopics", "ExtrinsicCount",
                 "AllExtrinsicsLen", "BlockWeight", "BlockSize", "ExtrinsicData", "ExecutionPhase", "InherentsApplied")),
@@ -51,8 +54,8 @@ def is_own(key: bytes) -> bool:
     return key.startswith(_PREFIXES)
 
 
-def _digest(storage: Mapping[bytes, bytes]) -> str:
-    digest = blake2b(digest_size=32)
+def _digest(code: str, block: int, timestamp: int, storage: Mapping[bytes, bytes]) -> str:
+    digest = blake2b(f"{VERSION} {code} {block} {timestamp} ".encode(), digest_size=32)
     for key in sorted(storage):
         digest.update(opaque(key) + opaque(storage[key]))
     return "0x" + digest.hexdigest()
@@ -68,14 +71,15 @@ def export(chain: Chain, number: int | None = None) -> dict[str, Any]:
     view = chain.state.at(block.number)
     storage = {key: value for key in view.keys(b"") if not is_own(key) and (value := view.get(key)) is not None}
     version = read_version(chain.call("Core_version", b"", block.number))
+    code = _code(chain)
     return {
         "format": FORMAT,
         "version": VERSION,
         "spec": {"name": version["specName"], "version": version["specVersion"]},
-        "code": _code(chain),
+        "code": code,
         "block": block.number,
         "timestamp": block.timestamp,
-        "digest": _digest(storage),
+        "digest": _digest(code, block.number, block.timestamp, storage),
         "storage": {"0x" + key.hex(): "0x" + value.hex() for key, value in storage.items()},
     }
 
@@ -109,8 +113,10 @@ def check(document: Any, chain: Chain) -> Exported:
         spec, code, digest = document["spec"], document["code"], document["digest"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateFileError(f"the exported state is damaged: {error!r}") from error
-    if digest != _digest(storage):
-        raise StateFileError("the exported state is damaged: its digest does not fit its storage")
+    if digest != _digest(code, block, timestamp, storage):
+        raise StateFileError("the exported state is damaged: its digest does not fit its code, block, time and storage")
+    if not 0 <= timestamp < LATEST:
+        raise StateFileError(f"the exported state cannot be used: {timestamp} is no chain time below {LATEST} ms")
     if code != _code(chain):
         raise StateFileMismatch(
             f"the exported state is of another runtime ({spec}), its storage would mean something else here: "
@@ -120,6 +126,11 @@ def check(document: Any, chain: Chain) -> Exported:
         raise StateFileMismatch(
             f"the exported state is of block {block}, this chain is at {chain.head.number} already: "
             "import into a fresh chain, or go back with dev_setHead first"
+        )
+    if block - chain.head.number > MAX_BLOCKS:
+        raise StateFileMismatch(
+            f"the exported state is of block {block}, {block - chain.head.number} blocks from here: an import mines up "
+            f"to its block, {MAX_BLOCKS} of them at most"
         )
     return Exported(block, timestamp, storage)
 

@@ -1,11 +1,13 @@
 """A subnet with everybody on it, in two blocks and an epoch: what most tests start from.
 
     subnet = await net.subnet(miners=3, validators=2, stake=100 * TAO, tempo=20, hyperparameters={"kappa": 40_000})
-    await subnet.set_weights(0, {uid: 1 for uid in subnet.uids("miner")})     # by the first validator
+    for validator in subnet.validators:                       # with this kappa, one of two is no majority
+        await subnet.set_weights(validator, {uid: 1 for uid in subnet.uids("miner")})
     await subnet.epochs(2)
     subnet.metagraph()["incentives"]
 
-Its keys are known secret URIs, so any client can sign for them. With the label `Subnet2` (the default of netuid 2):
+Its keys are known secret URIs, so any client can sign for them; the SDK takes `Neuron.wallet`. With the label `Subnet2`
+(the default of netuid 2):
 
     role        coldkey                         hotkey                              uid
     owner       //Subnet2//owner                //Subnet2//owner//hot               0
@@ -21,15 +23,15 @@ all validators.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from localnet.client import Outcome, keypair, public_key
-from localnet.errors import CallFailed, ChainError, ConfigError, LocalnetError
+from localnet.client import Outcome, keypair, near, public_key
+from localnet.errors import CallFailed, ChainError, ConfigError
 from localnet.node.marks import Origin
 from localnet.rules.constants import REGISTERED
+from localnet.sdk import Wallet
 
 if TYPE_CHECKING:
     from localnet.net import Localnet
@@ -86,6 +88,11 @@ class Neuron:
         """SS58 address of the hotkey."""
         return str(keypair(self.hotkey).ss58_address)
 
+    @property
+    def wallet(self) -> Wallet:
+        """Both keys, as the bittensor SDK takes them."""
+        return Wallet(self.coldkey, self.hotkey)
+
 
 Call: TypeAlias = "tuple[Origin, str, str, dict[str, Any]]"  # origin, pallet, call, arguments
 Calls: TypeAlias = list[Call]
@@ -118,7 +125,9 @@ class Subnet:
 
         Raises CallFailed unless `check` is False, ConfigError for weights that are negative or all 0.
         """
-        who = self.validators[validator] if isinstance(validator, int) else validator
+        who = self._validator(validator) if isinstance(validator, int) else validator
+        if not isinstance(weights, Mapping):
+            raise ConfigError(f"weights are given by uid, {{uid: weight}}, not as {weights!r}")
         largest = max(weights.values(), default=0)
         if largest <= 0 or min(weights.values()) < 0:
             raise ConfigError("weights are not negative, and one at least is above 0")
@@ -129,6 +138,11 @@ class Subnet:
         call = "set_mechanism_weights" if mecid else "set_weights"
         extra = {"mecid": mecid} if mecid else {}
         return await self.net.extrinsic(who.hotkey, PALLET, call, check=check, **arguments, **extra)
+
+    def _validator(self, index: int) -> Neuron:
+        if not -len(self.validators) <= index < len(self.validators):
+            raise ConfigError(f"there are {len(self.validators)} validators, 0 is the first; no {index}")
+        return self.validators[index]
 
     def _query(self, item: str) -> Any:
         return self.net.query(PALLET, item, self.netuid)
@@ -196,14 +210,15 @@ class SyncSubnet:
 async def build(net: Localnet, plan: Plan) -> Subnet:
     """Raises ConfigError for a plan that makes no sense, CallFailed when a call fails; no block is left then."""
     stakes, settings = plan.stakes(), _settings(net, plan)
-    before = net.block
-    try:
-        subnet = await _found(net, plan)
-        await _settle(net, subnet, plan.miners, stakes, settings)
-    except LocalnetError:
-        if net.block > before:
-            await net.miner.revert(before)
-        raise
+    async with net.miner.hold():  # nobody else's block or transaction comes between, none is lost when this fails
+        before = net.block
+        try:
+            subnet = await _found(net, plan)
+            await _settle(net, subnet, plan.miners, stakes, settings)
+        except BaseException:  # a cancelled one leaves nothing either
+            if net.block > before:
+                await net.miner.revert(before)
+            raise
     await subnet.epochs(plan.epochs)
     return subnet
 
@@ -219,8 +234,7 @@ def _settings(net: Localnet, plan: Plan) -> dict[str, dict[str, Any]]:
     out = {}
     for name, value in sorted(wanted.items(), key=lambda one: one[0] == "tempo"):
         if name not in known:
-            near = difflib.get_close_matches(name, known, 3)
-            raise ConfigError(f"there is no hyperparameter {name!r}{': ' + ' or '.join(near) + '?' if near else ''}")
+            raise ConfigError(f"there is no hyperparameter {name!r}{near(name, known)}")
         names = [argument for argument in known[name] if argument != "netuid"]
         values = list(value) if isinstance(value, tuple) else [value]
         if len(names) != len(values):
@@ -301,9 +315,9 @@ def _hold(net: Localnet, still: Mapping[tuple[Any, ...], Any], calls: Calls) -> 
 
 
 async def _send(net: Localnet, calls: Calls) -> list[Outcome]:
-    """All calls in one block. Raises CallFailed that names the first that failed."""
+    """All calls in one block of their own. Raises CallFailed that names the first that failed."""
     encoded = [(origin, net.client.encode_call(pallet, call, values)) for origin, pallet, call, values in calls]
-    outcomes = await net.developer.impersonate(encoded)
+    outcomes = await net.developer.impersonate(encoded, alone=True)
     for outcome, (_, pallet, call, values) in zip(outcomes, calls, strict=True):
         if not outcome.success:
             shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if not isinstance(value, bytes))

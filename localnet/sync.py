@@ -36,6 +36,7 @@ class SyncLocalnet:
         self.net = Localnet(**options)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._stopped = "the localnet is not running: use it inside `with`, or call start()"
 
     def start(self) -> SyncLocalnet:
         """Raises what `Localnet.start` raises."""
@@ -49,8 +50,9 @@ class SyncLocalnet:
             raise
         return self
 
-    def stop(self) -> None:
-        """Safe to call twice."""
+    def stop(self, why: str | None = None) -> None:
+        """Safe to call twice. `why`: what the error says when the chain is used later."""
+        self._stopped = why or self._stopped
         if self._loop is not None:
             self._run(self.net.stop())
             self._end()
@@ -71,7 +73,7 @@ class SyncLocalnet:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
             work.close()
-            raise ChainError("the localnet is not running: use it inside `with`, or call start()")
+            raise ChainError(self._stopped)
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _read(self, work: Callable[[], T]) -> T:
@@ -100,6 +102,10 @@ class SyncLocalnet:
     def timestamp(self) -> int:
         return self._read(lambda: self.net.timestamp)
 
+    @property
+    def next_timestamp(self) -> int:
+        return self._read(lambda: self.net.next_timestamp)
+
     def mine(self, blocks: int = 1) -> int:
         return self._run(self.net.mine(blocks))
 
@@ -113,10 +119,14 @@ class SyncLocalnet:
         return self._run(self.net.travel(timestamp))
 
     def snapshot(self) -> SyncSnapshot:
-        return SyncSnapshot(self._read(self.net.snapshot), self.revert)
+        taken = self._read(self.net.snapshot)
+        return SyncSnapshot(taken, taken.serial, self.revert)
 
     def revert(self, snapshot: int) -> None:
         self._run(self.net.revert(snapshot))
+
+    def set_head(self, block: int) -> None:
+        self._run(self.net.set_head(block))
 
     def query(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> Any:
         return self._read(lambda: self.net.query(pallet, item, *keys, block=block))

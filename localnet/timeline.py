@@ -1,8 +1,9 @@
 """A subnet's last epochs, read from the history that a node keeps.
 
 `timeline(client, netuid, epochs)` walks back from epoch to epoch (each block knows when the subnet's previous one ran)
-and reads what each of them left: consensus, incentive, dividends, emission, the weights that it worked with, and the
-price. `localnet.timeline_svg` draws it. Works on every runtime that has SubtensorModule.
+and reads what each of them left: hotkeys, consensus, incentive, dividends, emission, the price, and the weights from
+before its block (those that the block itself opened from timelocks count in the epoch, and show in the next one).
+`localnet.timeline_svg` draws it. Works on every runtime that has SubtensorModule.
 
 Shares are fractions of 1, amounts alpha-rao, prices TAO per alpha.
 """
@@ -33,14 +34,19 @@ def timeline(client: Client, netuid: int, epochs: int = DEFAULT_EPOCHS) -> dict[
     if not 0 <= netuid < 1 << 16 or not client.query(PALLET, "NetworksAdded", netuid):
         raise ChainError(f"there is no subnet {netuid}")
     blocks = _epoch_blocks(client, netuid, epochs)
-    hotkeys = client.query_map(PALLET, "Keys", netuid)
     return {
         "netuid": netuid,
         "block": chain.head.number,
         "oldest_state": chain.state.oldest,
-        "hotkeys": [bittensor_core.ss58_encode(hotkeys[uid], 42) for uid in sorted(hotkeys)],
+        "hotkeys": _hotkeys(client, netuid, chain.head.number),
         "epochs": [_epoch(client, netuid, block) for block in blocks],
     }
+
+
+def _hotkeys(client: Client, netuid: int, block: int) -> list[str]:
+    """By uid: a uid may have been another hotkey's at the time."""
+    hotkeys = client.query_map(PALLET, "Keys", netuid, block=block)
+    return [bittensor_core.ss58_encode(hotkeys[uid], 42) for uid in sorted(hotkeys)]
 
 
 def _epoch_blocks(client: Client, netuid: int, most: int) -> list[int]:
@@ -65,6 +71,7 @@ def _epoch(client: Client, netuid: int, block: int) -> dict[str, Any]:
     return {
         "block": block,
         "timestamp": client.chain.block(block).timestamp,
+        "hotkeys": _hotkeys(client, netuid, block),
         "price": client.call("SwapRuntimeApi", "current_alpha_price", netuid, block=block) / 10**9,
         "moving_price": client.query(PALLET, "SubnetMovingPrice", netuid, block=block)["bits"] / (1 << 32),
         "emission": client.query(PALLET, "Emission", netuid, block=block),

@@ -22,9 +22,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from neurons import models
-from neurons.cheat_runs import HONEST, Bench, Journal, Options, conditions
+from neurons.cheat_runs import HONEST, Bench, Options, conditions
 from neurons.detection import FALSE_POSITIVES, Limits, Policy, Seen, detection, own_limits
+from neurons.journal import Journal, beside
 from neurons.output import console, print_json, print_table
 from protocol.audits import audit_floor
 from protocol.calibration import Calibration, false_positive_bound
@@ -49,7 +52,8 @@ async def challenge_bench(given: dict[str, str], options: Options, *, as_json: b
     settings = load_settings(NeuronSettings, flags={"netuid": 1, **given})  # which subnet makes no difference
     loaded, cores = models.load(settings), models.thread_count(settings)
     calibration = _calibration(loaded, options.calibration)
-    journal = Journal(_journal_path(options), conditions(loaded, calibration, options))
+    held = conditions(loaded, calibration, options)
+    journal = Journal(options.journal or beside(options.out), held, ("cheat", "seen"), TypeAdapter(list[Seen]))
     from template.inference.verifier import Verifier, VerifierSettings
 
     verifier = Verifier(loaded, VerifierSettings(threads=cores), calibration.slack)
@@ -100,17 +104,15 @@ def _calibration(loaded: LoadedModel, file: Path | None) -> Calibration:
     return found
 
 
-def _journal_path(options: Options) -> Path | None:
-    return options.journal or (options.out.with_suffix(".journal.jsonl") if options.out else None)
-
-
-def summary(cheats: Sequence[Cheat], journal: Journal, calibration: Calibration, options: Options) -> dict[str, Any]:
+def summary(
+    cheats: Sequence[Cheat], journal: Journal[list[Seen]], calibration: Calibration, options: Options
+) -> dict[str, Any]:
     """The whole result from what the journal holds."""
-    honest = journal.seen[HONEST]
+    honest = journal.done[HONEST]
     limits = own_limits([one for one in honest if one.size == options.max_tokens], options.sizes, options.seed)
     policy = Policy(audit_floor(1.0, 0.0), options.rounds, options.seed)
     false = sum(one.outcome is Outcome.REJECT for one in honest if one.size == options.max_tokens)
-    rows = {cheat.name: _row(cheat, journal.seen[cheat.name], limits, calibration, policy) for cheat in cheats}
+    rows = {cheat.name: _row(cheat, journal.done[cheat.name], limits, calibration, policy) for cheat in cheats}
     return {
         "conditions": journal.conditions,
         "honest": {

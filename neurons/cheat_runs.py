@@ -1,9 +1,8 @@
 """What `touchstone challenge-bench` does before there is a table: ask the cheats, judge, and keep what was seen.
 
     Options                            what to measure; the command's flags
-    Journal(path, conditions)          finished cheats, one JSON line each, so that an interrupted run goes on
     await Bench(...).run(cheats)       everything that the journal does not hold yet
-    journal.seen[name]                 the answers of a cheat, or of HONEST, as the judge saw them
+    journal.done[name]                 the answers of a cheat, or of HONEST, as the judge saw them
 
 All cheats get the same challenges. Each changed model is made once, and cheats on the same model share their answers
 as far as they begin alike (`Kitchen.larder`). A steady cheat is asked for its longest answer, which is then cut; the
@@ -15,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -24,9 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from neurons.detection import Seen, seen_of, shortened
+from neurons.journal import Journal
 from protocol.calibration import Calibration
 from protocol.challenges import Challenge, ChallengePolicy, plan_challenge
 from protocol.fingerprint import CHUNK
@@ -83,44 +80,6 @@ def conditions(loaded: LoadedModel, calibration: Calibration, options: Options) 
 
 
 @dataclass
-class Journal:
-    """Finished cheats, in memory and, with a path, on disk: a line of conditions, then one line for each cheat."""
-
-    path: Path | None
-    conditions: dict[str, Any]
-    seen: dict[str, list[Seen]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.path is None:
-            return
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.conditions) + "\n")
-            return
-        lines = self.path.read_text().split("\n")
-        try:
-            held = json.loads(lines[0])
-            for line in lines[1:-1]:  # what follows the last newline was cut off by a kill
-                entry = json.loads(line)
-                self.seen[entry["cheat"]] = [Seen.model_validate_json(json.dumps(one)) for one in entry["seen"]]
-        except (ValueError, KeyError, TypeError, ValidationError):
-            raise TemplateError(f"{self.path} is no journal of this command", remedy="remove it") from None
-        if held != self.conditions:
-            changed = [name for name in self.conditions if held.get(name) != self.conditions[name]]
-            raise TemplateError(
-                f"{self.path} was measured with another {', '.join(changed)}", remedy="remove it, or name another"
-            )
-        self.path.write_text("\n".join(lines[:-1]) + "\n")
-
-    def add(self, name: str, seen: list[Seen]) -> None:
-        self.seen[name] = seen
-        if self.path is not None:
-            entry = {"cheat": name, "seen": [one.model_dump(mode="json") for one in seen]}
-            with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-
-
-@dataclass
 class Bench:
     """Makes and checks the answers."""
 
@@ -129,18 +88,18 @@ class Bench:
     verifier: Verifier
     options: Options
     cores: int
-    journal: Journal
+    journal: Journal[list[Seen]]
     started: float = field(default_factory=time.monotonic)
 
     async def run(self, cheats: Sequence[Cheat]) -> None:
         """Everything that the journal does not hold yet, one model after the other."""
-        missing = [cheat for cheat in cheats if cheat.name not in self.journal.seen]
+        missing = [cheat for cheat in cheats if cheat.name not in self.journal.done]
         changes = list(dict.fromkeys(cheat.model for cheat in missing))
-        if None not in changes and HONEST not in self.journal.seen:
+        if None not in changes and HONEST not in self.journal.done:
             changes.insert(0, None)
         for change in sorted(changes, key=lambda change: change is not None):  # the right model first
             async with self._kitchen(change) as kitchen:
-                if change is None and HONEST not in self.journal.seen:
+                if change is None and HONEST not in self.journal.done:
                     await self._measure(HONEST, kitchen)
                 for cheat in missing:
                     if cheat.model == change:

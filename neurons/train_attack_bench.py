@@ -27,11 +27,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from neurons.challenge_bench import CHECKOUT
+from neurons.journal import Journal, beside
 from neurons.output import console, print_json, print_table
-from neurons.train_attack_runs import DRAWN, HONEST, UNDRAWN, Field, Journal, Options, Run, Runs, run_name, told_loss
+from neurons.train_attack_runs import DRAWN, HONEST, UNDRAWN, Field, Options, Run, Runs, run_name, told_loss
 from protocol.audits import audit_floor
 from template.errors import TemplateError
 
@@ -62,9 +63,10 @@ async def attack_bench(options: Options, *, as_json: bool) -> int:
             await dataset.fetch([0], "validation")
         place = Field(options, dataset)
         try:
-            journal = Journal(_journal_path(options), place.conditions)
+            conditions = place.conditions
         except ValidationError as error:
             raise TemplateError(f"no such model: {error.errors()[0]['msg']}", remedy="see --help") from None
+        journal = Journal(options.journal or beside(options.out), conditions, ("name", "run"), TypeAdapter(Run))
         await asyncio.to_thread(Runs(place, journal).all, attacks)
     result = summary(attacks, journal, options)
     if options.out:
@@ -94,16 +96,12 @@ def _library(names: Sequence[str]) -> list[Attack]:
     return [attack for name, attack in ATTACKS.items() if not names or name in names]
 
 
-def _journal_path(options: Options) -> Path | None:
-    return options.journal or (options.out.with_suffix(".journal.jsonl") if options.out else None)
-
-
-def summary(attacks: Sequence[Attack], journal: Journal, options: Options) -> dict[str, Any]:
+def summary(attacks: Sequence[Attack], journal: Journal[Run], options: Options) -> dict[str, Any]:
     """The whole result from what the journal holds."""
-    alone = journal.runs[run_name(HONEST, 0, DRAWN)]
+    alone = journal.done[run_name(HONEST, 0, DRAWN)]
     rows = {attack.name: _row(attack, journal, alone, options) for attack in attacks}
     caught = all(share[DRAWN]["kept"] <= EARNS_BELOW for row in rows.values() for share in row["shares"].values())
-    rejected = sum(run.honest_rejected for run in journal.runs.values())
+    rejected = sum(run.honest_rejected for run in journal.done.values())
     return {
         "conditions": journal.conditions,
         "steps": options.steps,
@@ -118,12 +116,12 @@ def summary(attacks: Sequence[Attack], journal: Journal, options: Options) -> di
     }
 
 
-def _row(attack: Attack, journal: Journal, alone: Run, options: Options) -> dict[str, Any]:
+def _row(attack: Attack, journal: Journal[Run], alone: Run, options: Options) -> dict[str, Any]:
     shares = {}
     for share in options.shares:
         count = options.attackers(share)
-        drawn = journal.runs[run_name(attack.name, count, DRAWN)]
-        undrawn = journal.runs[run_name(attack.name, count, UNDRAWN)] if drawn.drawn_out else drawn
+        drawn = journal.done[run_name(attack.name, count, DRAWN)]
+        undrawn = journal.done[run_name(attack.name, count, UNDRAWN)] if drawn.drawn_out else drawn
         found = {DRAWN: drawn, UNDRAWN: undrawn}
         shares[f"{share:g}"] = {name: _seen(run, alone, options.honest) for name, run in found.items()}
     return {"what": attack.what, "end": str(attack.end), "passes": attack.passes, "shares": shares}

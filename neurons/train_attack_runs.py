@@ -1,10 +1,9 @@
 """What `touchstone train attack-bench` does before there is a table: run cohorts with attackers, keep what was seen.
 
     Options                              what to measure; the command's flags
-    Journal(path, conditions)            finished runs, one JSON line each, so that an interrupted bench goes on
     field = Field(options, dataset)      the model, the data, and who takes part
     Runs(field, journal).all(attacks)    everything that the journal does not hold yet
-    journal.runs[name]                   a Run: what became of attackers, what they earned, and the loss
+    journal.done[name]                   a Run: what became of attackers, what they earned, and the loss
 
 Every run has the same honest miners, seed and first model, so work that follows from these is done once for all of
 them. A run is made as a validator makes it: who is new is audited in every window. What only audits have stopped is run
@@ -13,24 +12,23 @@ again with nobody drawn, to see what it would have come to.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurons.journal import Journal
 from protocol.dataset import dataset_id
 from protocol.training.judging import Reason
 from protocol.training.recipe import Architecture, Clock, Inner, Recipe, Tasks
 from protocol.verdicts import Outcome
-from template.errors import TemplateError
 
 if TYPE_CHECKING:
     from template.training.cohort import Cohort, Member, Rate, Window
@@ -100,42 +98,6 @@ def told_loss(loss: float | None) -> str:
 
 def run_name(attack: str, attackers: int, draws: str) -> str:
     return f"{attack} x {attackers}, {draws}"
-
-
-@dataclass
-class Journal:
-    """Finished runs, in memory and, with a path, on disk: a line of conditions, then one line for each run."""
-
-    path: Path | None
-    conditions: dict[str, Any]
-    runs: dict[str, Run] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.path is None:
-            return
-        if not self.path.exists():
-            self.path.write_text(json.dumps(self.conditions) + "\n")
-            return
-        lines = self.path.read_text().split("\n")
-        try:
-            held = json.loads(lines[0])
-            for line in lines[1:-1]:  # what follows the last newline was cut off by a kill
-                entry = json.loads(line)
-                self.runs[entry["name"]] = Run(**entry["run"])
-        except (ValueError, KeyError, TypeError):
-            raise TemplateError(f"{self.path} is no journal of this command", remedy="remove it") from None
-        changed = [name for name in self.conditions if held.get(name) != self.conditions[name]]
-        if changed:
-            raise TemplateError(
-                f"{self.path} was measured with another {', '.join(changed)}", remedy="remove it, or name another"
-            )
-        self.path.write_text("\n".join(lines[:-1]) + "\n")
-
-    def add(self, name: str, run: Run) -> None:
-        self.runs[name] = run
-        if self.path is not None:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"name": name, "run": asdict(run)}) + "\n")
 
 
 def recipe_of(options: Options, dataset: Dataset) -> Recipe:
@@ -269,7 +231,7 @@ class Runs:
     """Makes the runs."""
 
     field: Field
-    journal: Journal
+    journal: Journal[Run]
     started: float = field(default_factory=time.monotonic)
 
     def all(self, attacks: Sequence[Attack]) -> None:
@@ -281,7 +243,7 @@ class Runs:
         for attack, count in todo:
             self._run(run_name(attack.name, count, DRAWN), attack, count, unsecured)
         for attack, count in todo:
-            if self.journal.runs[run_name(attack.name, count, DRAWN)].drawn_out:
+            if self.journal.done[run_name(attack.name, count, DRAWN)].drawn_out:
                 self._run(run_name(attack.name, count, UNDRAWN), attack, count, undrawn)
 
     @property
@@ -289,11 +251,11 @@ class Runs:
         return self.field.options.shares
 
     def _run(self, name: str, attack: Attack | None, count: int, rate: Rate) -> None:
-        if name in self.journal.runs:
+        if name in self.journal.done:
             return
         began = time.monotonic()
         self.journal.add(name, self._measured(attack, count, rate))
-        run, now = self.journal.runs[name], time.monotonic()
+        run, now = self.journal.done[name], time.monotonic()
         told = f"{name}: loss {told_loss(run.loss)}, entered {run.entered:.0%}, {_counted(run.ends)}"
         print(f"{now - self.started:5.0f} s  {told} ({now - began:.0f} s)", file=sys.stderr, flush=True)
 

@@ -190,15 +190,19 @@ class Names:
         return {entry.prefix: entry for entry in self.document.storage.values()}
 
     def show(self, key: bytes, before: bytes | None, after: bytes | None) -> dict[str, Any]:
-        """One change of storage. A key that the metadata does not know is shown raw."""
+        """One change of storage. What the metadata does not know, or is no value of its type, is shown raw."""
         entry = self._entries.get(key[:32])
+        raw = [None if value is None else "0x" + value.hex() for value in (before, after)]
         if entry is None:
-            raw = [None if value is None else "0x" + value.hex() for value in (before, after)]
             return {"key": "0x" + key.hex(), "before": raw[0], "after": raw[1]}
         decode = self.document.registry.decode
-        values = [None if raw is None else self.plain.show(entry.value, decode(entry.value, raw))
-                  for raw in (before, after)]  # fmt: skip
-        keys = self._keys(entry, key)
+        try:
+            keys = self._keys(entry, key)
+            values = [None if value is None else self.plain.show(entry.value, decode(entry.value, value))
+                      for value in (before, after)]  # fmt: skip
+        except ScaleError:  # a developer can write any bytes anywhere
+            return {"pallet": entry.pallet, "item": entry.name, "key": "0x" + key.hex(),
+                    "before": raw[0], "after": raw[1]}  # fmt: skip
         return {"pallet": entry.pallet, "item": entry.name, "keys": keys, "before": values[0], "after": values[1]}
 
     def _keys(self, entry: StorageEntry, key: bytes) -> list[Any]:

@@ -20,6 +20,7 @@ Runs of fixed-size integers (weights, bonds, per-uid vectors) go through `struct
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -100,7 +101,8 @@ class Registry:
         except ScaleError:
             raise
         except (TypeError, ValueError, KeyError, IndexError, OverflowError, AttributeError, struct.error) as error:
-            raise ScaleError(f"value does not fit type {self.name(type_id)}: {error!r}") from error
+            shown = reprlib.repr(value)
+            raise ScaleError(f"value {shown} does not fit type {self.name(type_id)}: {error!r}") from error
 
     def decode(self, type_id: int, data: bytes) -> Any:
         """Decode exactly all of `data`."""
@@ -120,7 +122,8 @@ class Registry:
             self._depth = 0
 
     def name(self, type_id: int) -> str:
-        return "::".join(self.types[type_id]["path"]) or f"type {type_id}"
+        kind, body = next(iter(self.types[type_id]["def"].items()))
+        return "::".join(self.types[type_id]["path"]) or (str(body) if kind == "primitive" else f"type {type_id}")
 
     def encoder(self, type_id: int) -> Encoder:
         found = self._encoders.get(type_id)

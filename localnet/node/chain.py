@@ -73,6 +73,7 @@ class Chain:
         self.by_hash: dict[bytes, int] = {}
         self.listeners: list[Listener] = []
         self.reverted: list[Listener] = []  # called with the new head and the storage a revert changed
+        self._failed: set[tuple[str, type[Exception]]] = set()  # runtime functions and how they broke, logged already
         self._unfinal: deque[tuple[int, bytes, list[Entry]]] = deque()
         self.state = VersionedState()
         self._author = Author(self._run_open, self.state, self.shield)
@@ -136,7 +137,10 @@ class Chain:
         except LocalnetError:
             raise
         except Exception as error:  # a runtime is foreign code: whatever breaks in it must not break the node
-            log.exception("the runtime failed in %s", method)
+            kind = method, type(error)
+            level = logging.DEBUG if kind in self._failed else logging.ERROR  # anybody can call it with bad bytes
+            log.log(level, "the runtime failed in %s", method, exc_info=True)
+            self._failed.add(kind)
             raise RuntimeTrap(f"{method}: {type(error).__name__}: {error}") from error
 
     def _run_open(self, method: str, data: bytes) -> bytes:
@@ -200,28 +204,38 @@ class Chain:
 
     # -- blocks
 
-    def author(self, changes: Changes | None = None, impersonated: Sequence[Impersonated] = ()) -> Block:
+    def author(
+        self, changes: Changes | None = None, impersonated: Sequence[Impersonated] = (), alone: bool = False
+    ) -> Block:
         """Build, seal and announce the next block. `changes` are raw storage writes at its end (see `Author.build`),
-        `impersonated` extrinsics that nobody signed: a developer's means, marked in the header.
+        `impersonated` extrinsics that nobody signed: a developer's means, marked in the header. With `alone` nothing
+        is taken from the pool.
 
         Raises RuntimeTrap or ChainError when the runtime cannot build a block at all, PoolRejected when it refuses an
         impersonated extrinsic; nothing is changed then.
         """
         timestamp = self.clock.next(self.head.timestamp, self.slot_ms)
-        draft = self._draft(timestamp, changes or {}, impersonated)
+        draft = self._draft(timestamp, changes or {}, impersonated, [] if alone else list(self.pool.ordered()))
         self.clock.stamped()
         block, diff = self._seal(draft, timestamp)
         if self.history and block.number % DISCARD_STEP == 0:
             self._discard(block.number - self.history)
         self._settle(draft, block)
-        for listener in self.listeners:
-            listener(block, diff)
+        self._announce(self.listeners, block, diff)
         self._finalize()
         return block
 
-    def _draft(self, timestamp: int, changes: Changes, impersonated: Sequence[Impersonated]) -> Draft:
+    def _announce(self, listeners: Sequence[Listener], block: Block, diff: Journal) -> None:
+        for listener in listeners:
+            try:
+                listener(block, diff)
+            except Exception:  # the block is made: whoever cannot take the news must not keep it from the state file
+                log.exception("block %d: a listener failed", block.number)
+
+    def _draft(
+        self, timestamp: int, changes: Changes, impersonated: Sequence[Impersonated], entries: list[Entry]
+    ) -> Draft:
         number, slot, parent = self.head.number + 1, timestamp // self.slot_ms, self.head.hash
-        entries = list(self.pool.ordered())
         try:
             return self._author.build(parent, number, timestamp, slot, entries, changes, impersonated)
         except LocalnetError as error:
@@ -303,6 +317,5 @@ class Chain:
                 entry.tell({"retracted": "0x" + self.head.hash.hex()})
         self.pool.forgive()
         self._revalidate(list(self.pool.entries.values()))
-        for listener in self.reverted:
-            listener(self.head, undone)
+        self._announce(self.reverted, self.head, undone)
         return undone

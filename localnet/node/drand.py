@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from localnet.client import Client, keypair
-from localnet.errors import ConfigError, MetadataError, PoolRejected, PulseError
+from localnet.errors import ConfigError, MetadataError, PoolRejected, PulseError, ScaleError
 from localnet.node.blocks import Block
 from localnet.node.extrinsic import BARE, frame
 from localnet.node.mining import Miner
@@ -35,15 +35,15 @@ class Feeder:
 
     def on_block(self, block: Block, diff: Journal) -> None:
         """A listener of the chain's: the next pulses into the pool, for the block after this one."""
-        last = self._client.query("Drand", "LastStoredRound")
         try:
+            last = self._client.query("Drand", "LastStoredRound")
             key = self._client.query("Drand", "BeaconConfig")["public_key"]
             for pulse in self.source.pulses(last, block.timestamp / 1000):
                 if not verified(key, pulse):
                     raise PulseError(f"round {pulse.round} is not signed by the beacon that the chain follows")
                 self._send(pulse)
             self._halted = ""
-        except PulseError as error:
+        except (PulseError, ScaleError) as error:  # ScaleError: a developer wrote what is no round, or no beacon
             if str(error) != self._halted:
                 log.error("no more drand pulses: %s", error)
             self._halted = str(error)

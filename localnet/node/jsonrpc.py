@@ -34,6 +34,7 @@ from localnet.errors import (
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
+MAX_ERROR = 2000  # characters
 HEX_NUMBER = re.compile("0x[0-9a-fA-F]+")
 Parser = Callable[[Any, Any], Any]  # (the api object, JSON value) -> argument; ValueError when it does not fit
 
@@ -185,8 +186,13 @@ class Methods:
             raise RpcError(INVALID_PARAMS, "Invalid params", f"{parameter.name}: {error}") from error
 
 
+def _cut(text: str) -> str:
+    """What is wrong with a request may be said by repeating it, and a request may be 16 MiB."""
+    return text if len(text) <= MAX_ERROR else text[:MAX_ERROR] + ".."
+
+
 def _error(identifier: Any, code: int, message: str, data: str | None) -> bytes:
-    body: dict[str, Any] = {"code": code, "message": message}
+    body: dict[str, Any] = {"code": code, "message": _cut(message)}
     if data is not None:
-        body["data"] = data
+        body["data"] = _cut(data)
     return orjson.dumps({"jsonrpc": "2.0", "id": identifier, "error": body})

@@ -4,7 +4,8 @@
     instant    as soon as the pool has something ready: what arrives meanwhile shares the block
     manual     only when asked (`mine`, `dev_newBlock`)
 
-All changes to the chain go through this module's lock: `mine` and `revert`. A block that cannot be built is logged and
+All changes to the chain go through this module's lock: `mine`, `overwrite`, `travel` and `revert`; whoever makes
+several that belong together takes it first (`hold`). A block that cannot be built is logged and
 tried again at the next occasion; a state file that cannot be written stops authoring, because a chain that goes on
 without its file would lose blocks that clients have seen.
 """
@@ -12,9 +13,10 @@ without its file would lose blocks that clients have seen.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, TypeAlias, get_args
 
 from localnet.errors import ChainError, ConfigError, LocalnetError, StateFileError
@@ -44,6 +46,7 @@ class Miner:
         self.chain, self.mode, self.block_time, self.store = chain, mode, block_time, store
         self.failure: StateFileError | None = None
         self._lock = asyncio.Lock()
+        self._holder: asyncio.Task[object] | None = None
         self._wake = asyncio.Event()
         self._diff: Journal = {}
         chain.listeners.insert(0, self._keep_diff)
@@ -56,22 +59,39 @@ class Miner:
         if self.mode == "instant":
             self._wake.set()
 
+    @contextlib.asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Only this task makes or undoes blocks meanwhile; inside, it may hold again."""
+        task = asyncio.current_task()
+        if task is not None and self._holder is task:
+            yield
+            return
+        async with self._lock:
+            self._holder = task
+            try:
+                yield
+            finally:
+                self._holder = None
+
     async def mine(
         self,
         blocks: int = 1,
         changes: Changes | None = None,
         impersonated: Senders = (),
+        *,
+        alone: bool = False,
     ) -> Block:
         """Author that many blocks and return the last; `changes` (raw storage writes at its end) and `impersonated`
         (extrinsics that nobody signed, or a function that makes them when their block is next) go into the first.
+        `alone`: the pool's transactions wait for a later block.
 
         Raises RuntimeTrap, ChainError or PoolRejected when a block cannot be built, StateFileError when it cannot be
         stored.
         """
-        async with self._lock:
+        async with self.hold():
             turn = time.monotonic() + TURN
             for _ in range(blocks):
-                await self._author(changes, impersonated)
+                await self._author(changes, impersonated, alone)
                 changes, impersonated = None, ()
                 if time.monotonic() > turn:
                     await asyncio.sleep(0)
@@ -81,30 +101,41 @@ class Miner:
     async def overwrite(self, number: int, timestamp: int, changes: Changes) -> Block:
         """Author blocks up to `number`; the last one is stamped `timestamp` (ms) unless that is too early, and ends
         with these writes. Raises ChainError when the chain is there already, and what `mine` raises."""
-        async with self._lock:
+        async with self.hold():
             if self.chain.head.number >= number:
                 raise ChainError(f"the chain is at block {self.chain.head.number} already, block {number} is past")
             while self.chain.head.number < number - 1:
                 await self._author(None, ())
                 if self.chain.head.number % 64 == 0:
                     await asyncio.sleep(0)
-            head, slot_ms = self.chain.head, self.chain.slot_ms
-            if timestamp >= head.timestamp + slot_ms:
-                self.chain.clock.travel(timestamp, head.timestamp, slot_ms)
-            await self._author(changes, ())
+            if timestamp >= self.chain.head.timestamp + self.chain.slot_ms:
+                await self._author_at(timestamp, changes)
+            else:
+                await self._author(changes, ())
             return self.chain.head
 
-    async def _author(self, changes: Changes | None, impersonated: Senders) -> None:
+    async def _author_at(self, timestamp: int, changes: Changes | None = None) -> None:
+        """A block stamped so. Raises ChainError; chain time is what it was then."""
+        head, clock = self.chain.head, self.chain.clock
+        before = clock.state()
+        clock.travel(timestamp, head.timestamp, self.chain.slot_ms)
+        try:
+            await self._author(changes, ())
+        finally:
+            if self.chain.head is head:
+                clock.restore(before)
+
+    async def _author(self, changes: Changes | None, impersonated: Senders, alone: bool = False) -> None:
         if self.failure is not None:
             raise self.failure
-        block = self.chain.author(changes, impersonated() if callable(impersonated) else impersonated)
+        block = self.chain.author(changes, impersonated() if callable(impersonated) else impersonated, alone)
         if self.store is not None:
             undo = self.chain.state.before(block.number)
             await self._stored(self.store.write(block, self._diff, undo, self.chain.state.oldest))
 
     async def revert(self, number: int) -> None:
         """Back to block `number`. Raises UnknownBlock, StateDiscarded, StateFileError."""
-        async with self._lock:
+        async with self.hold():
             if self.failure is not None:
                 raise self.failure
             undone = self.chain.revert(number)
@@ -113,8 +144,8 @@ class Miner:
 
     async def travel(self, to: int) -> None:
         """Author a block stamped `to` (ms since 1970). Raises ChainError when that is less than a slot ahead."""
-        self.chain.clock.travel(to, self.chain.head.timestamp, self.chain.slot_ms)
-        await self.mine()
+        async with self.hold():
+            await self._author_at(to)
 
     async def _stored(self, write: object) -> None:
         try:

@@ -180,9 +180,7 @@ class Network:
     `config` is the beacon (`Drand.BeaconConfig`), `clock` gives seconds since 1970, by which rounds are due.
     """
 
-    def __init__(
-        self, config: dict[str, Any], hosts: Sequence[str], clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, config: dict[str, Any], hosts: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self._hash, self._key, self._period = config["hash"].hex(), config["public_key"], config["period"]
         self._genesis, self._hosts, self._clock = config["genesis_time"], list(hosts), clock
         self._known: dict[int, Pulse] = {}
@@ -213,7 +211,8 @@ class Network:
                     silent = False
                 except PulseError as error:
                     if not silent:
-                        log.warning("no drand pulses: %s; trying again every %s s", error, self._period)
+                        text = "no drand pulses: %s; trying again every %s s. Without network: drand local, or a file"
+                        log.warning(text, error, self._period)
                     silent = True
                 await asyncio.sleep(self._period)
 
@@ -268,7 +267,7 @@ class Network:
                         raise PulseError(f"answers with more than {MAX_ANSWER} bytes")
             return read_pulse(json.loads(body))
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise PulseError(f"cannot be reached: {error!r}") from error
+            raise PulseError(f"cannot be reached: {type(error).__name__} {error}".rstrip()) from error
         except (ValueError, RecursionError) as error:
             raise PulseError(f"does not answer in JSON: {error}") from error
 

@@ -11,7 +11,7 @@ a place in history and goes away with a revert; and a block says in its header w
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from localnet.developer import Developer, origin_of
@@ -75,7 +75,7 @@ class DevMethods(DevGroup):
     @method("dev_mineEpoch", dev=True)
     async def mine_epoch(self, connection: Connection, netuid: int) -> int:
         """Author blocks up to the one in which the subnet's next epoch runs; its number."""
-        start = self.node.api.next_epoch(netuid)
+        start = self.developer.next_epoch(netuid)
         blocks = start - self.chain.head.number
         if not 1 <= blocks <= MAX_BLOCKS:
             raise ChainError(f"the next epoch of subnet {netuid} is given as block {start}: cannot mine up to it")
@@ -83,20 +83,21 @@ class DevMethods(DevGroup):
 
     @method("dev_timeTravel", dev=True)
     async def time_travel(self, connection: Connection, date: Any) -> int:
-        """The next block gets this time: milliseconds since 1970, or an ISO 8601 string. Makes that block."""
+        """The next block gets this time: milliseconds since 1970, or an ISO 8601 string, in UTC unless it names a zone.
+        Makes that block."""
         await self.node.miner.travel(_milliseconds(date))
         return self.chain.head.timestamp
 
     @method("dev_snapshot", dev=True)
     async def snapshot(self, connection: Connection) -> int:
-        """What `dev_revert` takes: the number of the head. Snapshots nest."""
+        """What `dev_revert` takes: a number of its own, no block's. Snapshots nest."""
         return self.developer.snapshots.take()
 
     @method("dev_revert", dev=True)
     async def revert(self, connection: Connection, snapshot: int) -> str:
-        """Back to a snapshot, chain time included; the hash of its block. One whose block is gone is refused."""
-        self.developer.snapshots.check(snapshot)
-        return await self.set_head(connection, snapshot)
+        """Back to a snapshot, chain time and pool included; the hash of its block. One whose block is gone is
+        refused."""
+        return hexed((await self.developer.revert(snapshot)).hash)
 
     @method("dev_setHead", dev=True)
     async def set_head(self, connection: Connection, block: Any) -> str:
@@ -110,7 +111,8 @@ class DevMethods(DevGroup):
 def _milliseconds(date: Any) -> int:
     try:
         if isinstance(date, str) and not date.startswith("0x"):
-            return round(datetime.fromisoformat(date.replace("Z", "+00:00")).timestamp() * 1000)
+            moment = datetime.fromisoformat(date.replace("Z", "+00:00"))
+            return round((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
         return integer(date)
     except (ValueError, OverflowError) as error:
         raise wrong("date", error) from error

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import HttpVersion11, WSCloseCode, WSMsgType, web
 
 from localnet.errors import ConfigError
 from localnet.node.connection import Connection
@@ -28,12 +28,16 @@ from localnet.node.rpc import Rpc
 log = logging.getLogger(__name__)
 
 MAX_FRAME = 16 * 2**20  # bytes in; the largest extrinsic is 5 MiB, 10 MiB as hex
+MAX_STATE = 512 * 2**20  # bytes of a POST of whoever may develop: an exported state
 MAX_LARGE = 32  # WebSockets that may send as much, and POSTs at a time
 SMALL_FRAME = 2**20  # bytes that the WebSockets after those may send: more than all but the largest extrinsics
 SMALL_BODY = 2**16  # bytes of a POST that is always read
 MAX_BATCH = 1000
 MAX_BATCH_ANSWER = 16 * 2**20  # bytes
 MAX_CONNECTIONS = 1024  # WebSockets
+PROXIED = (  # headers by which a proxy shows; an old one speaks HTTP/1.0, as no client of ours does
+    "Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-IP",
+)  # fmt: skip
 MIN_TOKEN = 16  # characters of a dev token
 BODY_TIME = 20.0  # seconds in which a POST has to arrive
 IDLE_TIME = 75.0  # seconds that an HTTP connection may wait for its next request
@@ -129,8 +133,10 @@ class Server:
             return web.Response(status=503, text="too many large requests at a time\n")
         self._large_posts += large
         try:
-            body = await asyncio.wait_for(request.read(), BODY_TIME)
-            answer = await self.answer(Connection(local=self._may_develop(request), subscribes=False), body)
+            develops = self._may_develop(request)
+            bounded = request.clone(client_max_size=MAX_STATE) if large and develops else request
+            body = await asyncio.wait_for(bounded.read(), BODY_TIME)
+            answer = await self.answer(Connection(local=develops, subscribes=False), body)
         except asyncio.TimeoutError:
             return web.Response(status=408, text=f"the request took longer than {BODY_TIME:.0f} s to arrive\n")
         finally:
@@ -230,18 +236,23 @@ async def _hang_up(request: web.Request, socket: web.WebSocketResponse) -> None:
 
 
 def is_local(request: web.Request) -> bool:
-    """Whether the peer is this machine, directly: loopback address, no proxy, no foreign web page behind it."""
+    """Whether the peer is this machine, directly: a loopback address that asked for one, with no sign of a proxy or of
+    a foreign web page behind it. A proxy that leaves no sign must not be put before a node.
+    """
     peer = request.transport.get_extra_info("peername") if request.transport else None
-    if not peer or "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+    headers = request.headers
+    if not peer or request.version < HttpVersion11 or any(name in headers for name in PROXIED):
         return False
-    return _is_loopback(peer[0]) and _is_local_page(request.headers.get("Origin"))
+    origin = headers.get("Origin")
+    if origin is None and headers.get("Sec-Fetch-Site") == "cross-site":
+        return False
+    asked = [f"//{headers.get('Host', '')}", *([] if origin is None else [origin])]
+    return _is_loopback(peer[0]) and all(_names_loopback(address) for address in asked)
 
 
-def _is_local_page(origin: str | None) -> bool:
-    if origin is None:
-        return True
+def _names_loopback(address: str) -> bool:
     try:
-        return _is_loopback(urlsplit(origin).hostname or "")
+        return _is_loopback(urlsplit(address).hostname or "")
     except ValueError:  # not an address at all
         return False
 

@@ -84,6 +84,7 @@ class Store:
         self.path, self._db, self._executor = path, connection, executor
         self.secret = b""
         self._discarded = 0  # undo up to this block is gone
+        self._last = -1  # number of the newest block in the file
 
     @classmethod
     def open(cls, path: Path) -> tuple[Store, Stored | None]:
@@ -170,7 +171,7 @@ class Store:
         if not blocks or blocks[0].hash != meta["genesis"]:
             raise ChainError("its first block is not its genesis")
         state = VersionedState.restore(head, len(blocks) - 1, undo)
-        self._discarded = state.oldest
+        self._discarded, self._last = state.oldest, len(blocks) - 1
         return Stored(meta["genesis"], blocks, state)
 
     def check_genesis(self, stored: Stored, genesis_hash: bytes) -> None:
@@ -198,20 +199,26 @@ class Store:
             with self._transaction() as db:
                 db.execute("INSERT INTO meta VALUES ('genesis', ?)", (genesis.hash,))
                 self._put(db, genesis, diff, {})
+            self._last = genesis.number
 
         await self._in_thread(work)
 
     async def write(self, block: Block, diff: Journal, undo: Journal, discarded: int) -> None:
-        """Store a block: its changes, and what they replaced. What history below block `discarded` needs goes."""
+        """Store a block: its changes, and what they replaced. What history below block `discarded` needs goes.
+
+        Raises StateFileError for a block that does not follow the newest one in the file.
+        """
 
         def work() -> None:
+            if block.number != self._last + 1:
+                raise StateFileError(f"{self.path} ends with block {self._last}: block {block.number} leaves a gap")
             with self._transaction() as db:
                 self._put(db, block, diff, undo)
                 if discarded > self._discarded:
                     span = (self._discarded, discarded)
                     db.execute("UPDATE blocks SET undo = NULL WHERE number > ? AND number <= ?", span)
                     db.execute("UPDATE blocks SET extrinsics = NULL WHERE number >= ? AND number < ?", span)
-            self._discarded = max(self._discarded, discarded)
+            self._discarded, self._last = max(self._discarded, discarded), block.number
 
         await self._in_thread(work)
 
@@ -222,6 +229,7 @@ class Store:
             with self._transaction() as db:
                 db.execute("DELETE FROM blocks WHERE number > ?", (number,))
                 self._apply(db, undone)
+            self._last = number
 
         await self._in_thread(work)
 

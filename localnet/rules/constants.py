@@ -4,10 +4,11 @@ The genesis builder and the conformance vectors both read this module, so a figu
 alpha-rao. Sources: the storage defaults of the spec 461 metadata, the recorded state of a spec 461 local node, and the
 public chain specification for local networks.
 
-    GENESIS_BALANCES, EVM_ACCOUNTS, SUDO      development accounts: `//Alice` and so on, and two that are given by
-    address Hyperparameters                           per-subnet settings; the dataclass defaults are the chain's
-    storage defaults ROOT, SUBNET_1, REGISTERED                the settings of netuid 0, of netuid 1 at genesis, of a
-    newly bought subnet GenesisPool                               what netuid 1 holds at genesis
+    GENESIS_BALANCES, EVM_ACCOUNTS            development accounts: `//Alice` and so on, and two given by address
+    SUDO, AUTHOR                              which of them rules, and which authors blocks
+    Hyperparameters                           per-subnet settings; the dataclass defaults are the chain's
+    ROOT, SUBNET_1, REGISTERED                the settings of netuid 0, of netuid 1 at genesis, of a new subnet
+    GenesisPool                               what netuid 1 holds at genesis
     FAST, MAINNET                             the limits that differ between fast blocks and production
     genesis_figures()                         the recorded facts a vector can ask for
 """
@@ -23,6 +24,7 @@ from localnet.rules.fixed import ONE64, U64_MAX, U64F64, from_float64
 
 SS58_PREFIX = 42
 SUDO = "Alice"
+AUTHOR = "One"  # whose key sealed the recorded block
 
 GENESIS_BALANCES: Mapping[str, int] = {
     "Alice": 10**15,

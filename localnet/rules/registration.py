@@ -104,12 +104,13 @@ def immortal_uids(owned: Sequence[tuple[int, int]], owner_hotkey_uid: int | None
     return uids
 
 
-def root_uid_to_replace(stakes: Sequence[int], candidate_stake: int) -> int | None:
-    """On a full root network: the uid with the least stake (ties: lowest uid) if strictly below the candidate's."""
-    if not stakes:
-        return None
-    uid = min(range(len(stakes)), key=lambda u: (stakes[u], u))
-    return uid if stakes[uid] < candidate_stake else None
+def root_uid_to_replace(
+    stakes: Sequence[int], registered_at: Sequence[int], block: int, immunity_period: int
+) -> int | None:
+    """On a full root network: the uid with the least stake (ties: lowest uid) of those that are not immune any more;
+    None while all are."""
+    mortal = [uid for uid, since in enumerate(registered_at) if block - since >= immunity_period]
+    return min(mortal, key=lambda uid: (stakes[uid], uid)) if mortal else None
 
 
 def lock_reduction_interval(interval: int, block_emission: int) -> int:

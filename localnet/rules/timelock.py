@@ -65,9 +65,9 @@ def round_time(round_number: int, genesis: int, period: int) -> int:
     return genesis + period * (round_number - 1)
 
 
-def round_at(seconds: float, genesis: int, period: int) -> int:
+def round_at(seconds: float, genesis: int, period: float) -> int:
     """The newest round that is published at this time; 0 before the first."""
-    return 0 if seconds < genesis else int(seconds - genesis) // period + 1
+    return 0 if seconds < genesis else int((seconds - genesis) // period) + 1
 
 
 def message(round_number: int) -> bytes:

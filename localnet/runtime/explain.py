@@ -1,8 +1,9 @@
 """Why a neuron has what it has: an epoch run again, and looked at while it runs.
 
 `explain(rt, data)` is `DevApi_explain`. The node calls it on the state before the block in which the epoch ran (or will
-run), with that block's header: the block's start is executed once more, by the same code, and `watch_epoch` shows the
-terms. So every number here is the chain's own; `localnet.explain` puts them into words.
+run), with that block's header: the block's start is executed once more, by the same code, while `watch_epoch` shows the
+terms and `watch_dividends` what they become in money. So every number here is the chain's own; `localnet.explain` puts
+them into words.
 
 Shares are fractions of 1 (the chain's 32 binary digits as a float), `u16` values are what is stored (of 65535), amounts
 are alpha-rao.
@@ -10,6 +11,7 @@ are alpha-rao.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +19,26 @@ import bittensor_core
 import numpy as np
 
 from localnet.errors import ScaleError
+from localnet.rules import coinbase
 from localnet.rules import epoch as rules
-from localnet.rules.fixed import ONE32
+from localnet.rules.fixed import ONE32, to_u64
 from localnet.rules.sparse import build
 from localnet.rules.weights import storage_index
-from localnet.runtime.subtensor import commits, distribution, networks, staking
+from localnet.runtime.subtensor import clock, commits, distribution, networks, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.runtime import SpecRuntime
     from localnet.runtime.subtensor.pallet import Subtensor
 
-Seen = list[tuple[rules.EpochInput, rules.EpochTerms]]  # by mechanism
+Terms = list[tuple[rules.EpochInput, rules.EpochTerms]]  # by mechanism
+Dividends = Mapping[bytes, coinbase.Dividends]  # by hotkey
 U16_ONE = 65535
 
 
 def explain(rt: SpecRuntime, data: bytes) -> dict[str, Any]:
     """(netuid u16, uid u16, forced bool, header) -> the report. `forced`: make the epoch due in this block.
 
-    Raises ScaleError when there is no such neuron, or no epoch of the subnet runs in the block.
+    Raises ScaleError when there is no such neuron, or no epoch of the subnet runs in the block, or one without terms.
     """
     netuid, uid = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
     p = rt.subtensor
@@ -44,14 +48,16 @@ def explain(rt: SpecRuntime, data: bytes) -> dict[str, Any]:
         p.PendingEpochAt[netuid] = rt.number + 1
         p.BlocksSinceLastStep[netuid] = 0
     before = _holdings(p, netuid, uid)
-    seen = _watch(rt, netuid, data[5:])
+    seen, dividends = _watch(rt, netuid, data[5:])
+    if not seen and clock.decides_alone(p, netuid):
+        raise ScaleError(f"subnet {netuid} has Null consensus: one validator's weights decide, there are no Yuma terms")
     if not seen:
         raise ScaleError(f"no epoch of subnet {netuid} runs in block {rt.number}: its tempo is {p.Tempo[netuid]}")
     return {
         **_who(p, netuid, uid),
         "mechanisms": [_mechanism(p, netuid, uid, mecid, *terms) for mecid, terms in enumerate(seen)],
         "stored": {name: _cell(getattr(p, item)[netuid], uid) for name, item in STORED.items()},
-        "paid": _paid(p, netuid, uid, before),
+        "paid": _paid(p, netuid, uid, before, dividends),
         "hyperparameters": asdict(seen[0][0].hyper),
     }
 
@@ -66,20 +72,25 @@ def _cell(vector: list[Any], uid: int) -> Any:
     return vector[uid] if uid < len(vector) else 0
 
 
-def _watch(rt: SpecRuntime, netuid: int, header: bytes) -> Seen:
+def _watch(rt: SpecRuntime, netuid: int, header: bytes) -> tuple[Terms, Dividends]:
     """Start the block and look on."""
-    seen: Seen = []
+    seen: Terms = []
+    paid: dict[bytes, coinbase.Dividends] = {}
 
     def watch(epoch_of: int, mecid: int, inputs: rules.EpochInput, terms: rules.EpochTerms) -> None:
         if epoch_of == netuid:
             seen.append((inputs, terms))
 
-    rt.subtensor.watch_epoch = watch
+    def watch_dividends(epoch_of: int, dividends: Dividends) -> None:
+        if epoch_of == netuid:
+            paid.update(dividends)
+
+    rt.subtensor.watch_epoch, rt.subtensor.watch_dividends = watch, watch_dividends
     try:
         rt.call("Core_initialize_block", header, rt.state)
     finally:
-        rt.subtensor.watch_epoch = None
-    return seen
+        rt.subtensor.watch_epoch = rt.subtensor.watch_dividends = None
+    return seen, paid
 
 
 def _who(p: Subtensor, netuid: int, uid: int) -> dict[str, Any]:
@@ -135,7 +146,7 @@ def _mechanism(
         "emission_share": _share(terms.shares.combined[uid]),
         "by_stake": not bool((terms.incentive + terms.dividends).any()),
         "server_alpha": result.server_emission[uid],
-        "validator_alpha": result.validator_emission[uid],
+        "dividend_share": result.validator_emission[uid] / max(sum(result.validator_emission), 1),
         "u16": {
             name: getattr(result, name)[uid]
             for name in ("consensus", "incentive", "dividends", "validator_trust", "stake_weight")
@@ -226,14 +237,22 @@ def _holdings(p: Subtensor, netuid: int, uid: int) -> int:
     return p.TotalHotkeyAlpha[p.Keys[netuid, uid], netuid]
 
 
-def _paid(p: Subtensor, netuid: int, uid: int, before: int) -> dict[str, Any]:
+def _dividend(name: str, whole: int, take: int) -> dict[str, int]:
+    """What the pools gave a hotkey, its owner's take of it, and what is left for those who staked."""
+    taken, rest = coinbase.take_split(whole, take)
+    return {f"{name}_dividend": to_u64(whole, 32), f"{name}_take": taken, f"to_{name}_stakers": rest}
+
+
+def _paid(p: Subtensor, netuid: int, uid: int, before: int, dividends: Dividends) -> dict[str, Any]:
     hotkey = p.Keys[netuid, uid]
     owner = p.Owner[hotkey]
     destination = p.AutoStakeDestination[owner, netuid]
+    dividend = dividends.get(hotkey, coinbase.Dividends(0, 0))
     return {
         "hotkey_alpha_before": before,
         "hotkey_alpha_after": _holdings(p, netuid, uid),
-        "to_nominators": p.AlphaDividendsPerSubnet[netuid, hotkey],
+        **_dividend("alpha", dividend.alpha, p.Delegates[hotkey]),
+        **_dividend("root", dividend.root, p.Delegates[hotkey]),
         "take": p.Delegates[hotkey] / U16_ONE,
         "parents": len(p.ParentKeys[hotkey, netuid]),
         "children": len(p.ChildKeys[hotkey, netuid]),

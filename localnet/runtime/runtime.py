@@ -1,13 +1,13 @@
 """The specification runtime: the chain's rules in Python behind the runtime ABI.
 
-`SpecRuntime.call(name, data, state)` is all a node needs. The block functions live here: they keep the order of a block
-(initialise, inherents, extrinsics, finalise), check and apply extrinsics, charge fees, and dispatch calls to pallets
-inside a transaction, so that a failed call leaves nothing behind but its fee and its nonce. Runtime APIs for clients
-are functions in `localnet.runtime.apis`.
+`SpecRuntime.call(name, data, state)` is all a node needs. Here are the pallets, the table of exported functions and the
+dispatch of calls inside a transaction: a call that fails leaves nothing behind but its fee and its nonce.
 
-    validate()   what the pool asks: is this extrinsic acceptable on top of this state?
-    _apply()     what a block does with it: the same checks, then nonce, fee, dispatch, events
-    dispatch()   one call with an origin; calls that carry others (Utility, Sudo, Proxy, ...) come back in here
+    localnet.runtime.blocks       the block functions: genesis, initialise, inherents, finalise
+    localnet.runtime.executive    extrinsics: checks for the pool, application with nonce and fee in a block
+    localnet.runtime.apis         runtime APIs for clients
+    dispatch()                    one call with an origin; calls that carry others (Utility, Sudo, Proxy, ...) come back
+                                  in through dispatch_inner()
 
 Between calls nothing is kept but caches. Only while a block is open (initialise to finalise) the runtime remembers the
 block's events, which it writes to storage at the end.
@@ -21,17 +21,15 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, lru_cache
-from hashlib import blake2b
+from functools import cached_property
 from typing import Any
 
 import bittensor_core
 
 from localnet.abi import State
 from localnet.codec.document import ApiMethod, Document
-from localnet.codec.scale import compact, opaque, read_compact
+from localnet.codec.scale import compact, opaque
 from localnet.errors import (
-    ConfigError,
     DispatchError,
     InvalidTransaction,
     MetadataError,
@@ -39,12 +37,11 @@ from localnet.errors import (
     RuntimeTrap,
     ScaleError,
 )
-from localnet.rules.constants import NETWORK
-from localnet.rules.fees import BASE_EXTRINSIC_REF_TIME
 from localnet.runtime import extrinsic as xt
 from localnet.runtime.apis.registry import API_FUNCTIONS
-from localnet.runtime.extrinsic import Extrinsic
-from localnet.runtime.framework import FEE_WAIVED, CallInfo, Origin, Pallet, Root, Signed, Unsigned, Validity
+from localnet.runtime.blocks import Blocks
+from localnet.runtime.executive import Executive
+from localnet.runtime.framework import CallInfo, Origin, Pallet, Signed
 from localnet.runtime.memory import MemoryState
 from localnet.runtime.pallets.admin_utils import AdminUtils
 from localnet.runtime.pallets.alpha_assets import AlphaAssets
@@ -72,17 +69,6 @@ from localnet.runtime.subtensor.pallet import Subtensor
 log = logging.getLogger("localnet.runtime")
 
 SPEC_NAME = "node-subtensor"
-VALIDATED_LIMIT = 4096  # extrinsics whose signature check is remembered between the pool and the block
-NOBODY = bytes(32)  # CheckNonZeroSender
-INHERENTS = {("Timestamp", "set"), ("MevShield", "announce_next_key")}
-LONGEVITY = (1 << 64) - 1  # of an immortal transaction, blocks
-PRIORITY = {"Normal": 1, "Operational": NETWORK.operational_priority}  # whatever tip, weight or length
-
-OK = b"\0\0"  # ApplyExtrinsicResult::Ok(Ok(()))
-INVALID_INDEX = {
-    "Call": 0, "Payment": 1, "Future": 2, "Stale": 3, "BadProof": 4, "AncientBirthBlock": 5, "ExhaustsResources": 6,
-    "Custom": 7, "BadMandatory": 8, "MandatoryValidation": 9, "BadSigner": 10,
-}  # fmt: skip
 
 
 class SpecRuntime:
@@ -96,26 +82,25 @@ class SpecRuntime:
         version = self.document.constants["System", "Version"]
         self.spec_version: int = version["spec_version"]
         self.transaction_version: int = version["transaction_version"]
-        self._longest: int = self.document.constants["System", "BlockLength"]["max"]["normal"]  # bytes
         self.state: State = MemoryState()
         self.calls: dict[tuple[str, str], Callable[..., Any]] = {}
         self.phase: Any = "Initialization"
         self.events: list[bytes] = []
-        self._signatures: dict[bytes, bool] = {}
         self._find_types()
         self._make_pallets()
+        blocks, executive = Blocks(self), Executive(self)
         self._exports: dict[str, Callable[[bytes], bytes]] = {
             "Core_version": lambda data: self._encode_version(version),
-            "Core_initialize_block": self._initialize_block,
-            "BlockBuilder_inherent_extrinsics": self._inherent_extrinsics,
-            "BlockBuilder_apply_extrinsic": self._apply_extrinsic,
-            "BlockBuilder_finalize_block": self._finalize_block,
-            "TaggedTransactionQueue_validate_transaction": self._validate_transaction,
+            "Core_initialize_block": blocks.initialize,
+            "BlockBuilder_inherent_extrinsics": blocks.inherents,
+            "BlockBuilder_apply_extrinsic": executive.apply,
+            "BlockBuilder_finalize_block": blocks.finalize,
+            "TaggedTransactionQueue_validate_transaction": executive.validate,
             "Metadata_metadata": lambda data: opaque(self.document.v14),
             "Metadata_metadata_at_version": self._metadata_at_version,
             "Metadata_metadata_versions": lambda data: compact(2) + struct.pack("<II", 14, 15),
-            "GenesisBuilder_build_state": self._build_genesis,
-            "DevApi_apply_extrinsic": self._apply_impersonated,
+            "GenesisBuilder_build_state": blocks.build_genesis,
+            "DevApi_apply_extrinsic": executive.apply_impersonated,
             "DevApi_explain": self._explain,
         }  # fmt: skip
 
@@ -209,69 +194,21 @@ class SpecRuntime:
                      for c in p["constants"] if c["name"] == "Version")  # fmt: skip
         return self.document.registry.encode(types, version)
 
-    # -- blocks -----------------------------------------------------------------------------------------------------
+    def _explain(self, data: bytes) -> bytes:
+        from localnet.runtime.explain import explain  # brings numpy
+
+        return opaque(json.dumps(explain(self, data)).encode())
+
+    # -- what pallets ask for ---------------------------------------------------------------------------------------
 
     @property
     def number(self) -> int:
         """The block being built, or the newest one."""
         return self.system.Number.get()
 
-    def _build_genesis(self, data: bytes) -> bytes:
-        from localnet.runtime.subtensor.genesis import build_genesis
-
-        # Clients cache metadata by genesis hash, so it has to be part of the state that the hash covers.
-        self.state.put(b":code", blake2b(self.document.v15, digest_size=32).digest())
-        patch = json.loads(data[read_compact(data, 0)[1] :])
-        try:
-            build_genesis(self, patch)
-        except ConfigError as error:
-            return b"\1" + opaque(str(error).encode())
-        return b"\0"
-
-    def _initialize_block(self, data: bytes) -> bytes:
-        parent, (number, offset) = data[:32], read_compact(data, 32)
-        digest = self.document.registry.decode(self._digest_type, data[offset + 64 :])
-        self.events = []
-        self.phase = "Initialization"
-        self.system.open_block(number, parent, digest)
-        for pallet in self._initializing:
-            pallet.on_initialize(number)
-        return b""
-
-    @cached_property
-    def _initializing(self) -> list[Pallet]:
-        return [p for p in self.pallets.values() if type(p).on_initialize is not Pallet.on_initialize]
-
-    @cached_property
-    def _finalizing(self) -> list[Pallet]:
-        return [p for p in self.pallets.values() if type(p).on_finalize is not Pallet.on_finalize]
-
-    def _inherent_extrinsics(self, data: bytes) -> bytes:
-        """InherentData: a list of (8-byte identifier, bytes)."""
-        count, offset = read_compact(data, 0)
-        items = {}
-        for _ in range(count):
-            identifier = data[offset : offset + 8]
-            size, start = read_compact(data, offset + 8)
-            items[identifier], offset = data[start : start + size], start + size
-        calls = [c for c in (self.timestamp.inherent(items), self.mev_shield.inherent(items)) if c is not None]
-        return compact(len(calls)) + b"".join(xt.bare(self.encode_call(*c)) for c in calls)
-
-    def _finalize_block(self, data: bytes) -> bytes:
-        self.phase = "Finalization"
-        number = self.number
-        for pallet in self._finalizing:
-            pallet.on_finalize(number)
-        self.system.store_events(self.events)
-        digest = self.document.registry.encode(self._digest_type, self.system.Digest.get())
-        # The node owns state and body: it fills the two roots, which are left as zeros here.
-        return self.system.ParentHash.get() + compact(number) + bytes(64) + digest
-
     def deposit_event(self, event: Any) -> None:
         record = {"phase": self.phase, "event": event, "topics": []}
         self.events.append(self.document.registry.encode(self._event_type, record))
-
-    # -- extrinsics -------------------------------------------------------------------------------------------------
 
     def encode_call(self, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
         value = (pallet, (function, arguments) if arguments else function)
@@ -281,119 +218,11 @@ class SpecRuntime:
         """(pallet, function, arguments) of an encoded call. Raises ScaleError."""
         return split_call(self.document.registry.decode(self.document.call_type, data))
 
-    def _validate_transaction(self, data: bytes) -> bytes:
-        """(source u8, extrinsic, block hash) -> TransactionValidity."""
-        raw, head = data[1 : len(data) - 32], data[-32:]
-        self.state.begin()
-        try:
-            self.system.look_ahead(head)
-            extrinsic = xt.parse(raw)
-            pallet, function, arguments = self.decode_call(extrinsic.call)
-            if extrinsic.who is None:
-                return self._valid_unsigned(extrinsic, pallet, function, arguments)
-            self._require_implemented(pallet, function, arguments)
-            info = self._check(extrinsic, pallet, function, arguments, in_block=False)
-            return self._valid(extrinsic, info)
-        except ScaleError as error:
-            raise RuntimeTrap(f"the extrinsic does not decode: {error}") from error
-        except InvalidTransaction as error:
-            return b"\1" + encode_invalid(error)
-        finally:
-            self.state.rollback()
-
-    def _require_implemented(self, pallet: str, function: str, arguments: dict[str, Any]) -> None:
-        """Refuse a call without code at the door, where the answer can name it."""
-        if (pallet, function) not in self.calls:
-            raise RuntimeTrap(f"{pallet}.{function} is not implemented by the specification runtime")
-        for inner in inner_calls(arguments):
-            self._require_implemented(*inner)
-
-    def _valid(self, extrinsic: Extrinsic, info: CallInfo) -> bytes:
-        who, nonce = extrinsic.who or b"", extrinsic.nonce
-        ahead = nonce > self.system.Account[who]["nonce"]
-        requires = compact(1) + tag(who, nonce - 1) if ahead else compact(0)
-        longevity = extrinsic.era.left(self.number) if extrinsic.era else LONGEVITY
-        priority = PRIORITY[info.dispatch_class].to_bytes(8, "little")
-        return (b"\0" + priority + requires + compact(1) + tag(who, nonce)
-                + longevity.to_bytes(8, "little") + b"\1")  # fmt: skip
-
-    def _valid_unsigned(self, extrinsic: Extrinsic, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
-        validity = self._check_unsigned(extrinsic, pallet, function, arguments)
-        if validity is None:
-            return b"\1\1\1"  # Err(Unknown(NoUnsignedValidator)): inherents do not come from outside
-        provides = compact(len(validity.provides)) + b"".join(map(opaque, validity.provides))
-        return (b"\0" + validity.priority.to_bytes(8, "little") + compact(0) + provides
-                + validity.longevity.to_bytes(8, "little") + bytes((validity.propagate,)))  # fmt: skip
-
-    def _check_unsigned(
-        self, extrinsic: Extrinsic, pallet: str, function: str, arguments: dict[str, Any]
-    ) -> Validity | None:
-        """None for a call that is not taken from anybody but its signer. Raises InvalidTransaction."""
-        if len(extrinsic.raw) > self._longest:
-            raise InvalidTransaction("ExhaustsResources")
-        return self.pallets[pallet].validate_unsigned(function, arguments) if pallet in self.pallets else None
-
-    def _check(
-        self,
-        extrinsic: Extrinsic,
-        pallet: str,
-        function: str,
-        arguments: dict[str, Any],
-        *,
-        in_block: bool,
-        signed: bool = True,
-    ) -> CallInfo:
-        """All that stands between an extrinsic and its dispatch; with `signed` False all but the signature. Raises
-        InvalidTransaction."""
-        who = extrinsic.who
-        assert who is not None
-        if who == NOBODY:  # its key is the neutral element: anybody can make a signature that verifies
-            raise InvalidTransaction("BadSigner")
-        if len(extrinsic.raw) > self._longest:
-            raise InvalidTransaction("ExhaustsResources")
-        if signed:
-            self._check_signature(extrinsic)
-        account, info = self.system.Account[who], self.call_info(pallet, function, arguments)
-        if not account["providers"] and not account["sufficients"] and (info.pays or extrinsic.tip):
-            raise InvalidTransaction("Payment")
-        if extrinsic.nonce < account["nonce"]:
-            raise InvalidTransaction("Stale")
-        if in_block and extrinsic.nonce > account["nonce"]:
-            raise InvalidTransaction("Future")
-        if info.dispatch_class == "Mandatory":  # an inherent, which only the author makes
-            raise InvalidTransaction("MandatoryValidation")
-        payer = self.proxy.fee_payer(who, pallet, function, arguments)
-        fee = self.payment.fee(info, len(extrinsic.raw), extrinsic.tip)
-        self.payment.check_payable(payer, fee, (pallet, function, arguments))
-        if pallet != self.subtensor.name:
-            guards.ensure_unbound(self.subtensor, who, pallet, function)
-        if pallet in self.pallets:
-            self.pallets[pallet].validate(who, function, arguments)
-        return info
-
-    def _check_signature(self, extrinsic: Extrinsic) -> None:
-        genesis = self.system.BlockHash[0]
-        birth = genesis
-        if extrinsic.era is not None:
-            number = extrinsic.era.birth(self.number)
-            if number not in self.system.BlockHash:
-                raise InvalidTransaction("AncientBirthBlock")
-            birth = self.system.BlockHash[number]
-        checked = self.metadata_hash if extrinsic.check_metadata else b""
-        payload = extrinsic.payload(self.spec_version, self.transaction_version, genesis, birth, checked)
-        signed = payload + extrinsic.signature + (extrinsic.who or b"") + bytes((extrinsic.crypto,))
-        key = blake2b(signed, digest_size=32).digest()
-        known = self._signatures.pop(key, None)
-        good = xt.verify(payload, extrinsic) if known is None else known
-        if len(self._signatures) >= VALIDATED_LIMIT:
-            self._signatures.clear()
-        self._signatures[key] = good
-        if not good:
-            raise InvalidTransaction("BadProof")
-
     @cached_property
     def metadata_hash(self) -> bytes:
         return bytes(bittensor_core.metadata_digest(self.document.v15, self.spec_version, SPEC_NAME))
+
+    # -- calls ------------------------------------------------------------------------------------------------------
 
     def call_info(self, pallet: str, function: str, arguments: dict[str, Any]) -> CallInfo:
         """Weight and fee class. Batches, sudo, proxies and multisigs weigh what they carry."""
@@ -410,89 +239,6 @@ class SpecRuntime:
             own.refunded,
             own.own_fee,
         )
-
-    def _apply_impersonated(self, data: bytes) -> bytes:
-        """(kind u8, extrinsic) -> ApplyExtrinsicResult: an extrinsic that nobody signed. Kind 0: as if its signer had,
-        fee and nonce included; 1: its call as root; 2: its call as nobody. For developers; the node marks the block.
-        """
-        kind, raw = data[:1], data[1:]
-        if kind not in (b"\0", b"\1", b"\2"):
-            raise ScaleError(f"there is no kind {kind.hex()} of impersonated extrinsic")
-        return self._apply_extrinsic(raw, (None, Root(), Unsigned())[kind[0]], signed=False)
-
-    def _explain(self, data: bytes) -> bytes:
-        from localnet.runtime.explain import explain  # brings numpy
-
-        return opaque(json.dumps(explain(self, data)).encode())
-
-    def _apply_extrinsic(self, data: bytes, origin: Origin | None = None, signed: bool = True) -> bytes:
-        try:
-            extrinsic = xt.parse(data)
-            pallet, function, arguments = self.decode_call(extrinsic.call)
-        except ScaleError as error:
-            log.debug("extrinsic does not decode: %s", error)
-            return b"\1\0" + bytes((INVALID_INDEX["Call"],))
-        mark = len(self.events)
-        self.phase = ("ApplyExtrinsic", self.system.next_extrinsic())
-        try:
-            if not signed:
-                self._require_implemented(pallet, function, arguments)
-            if origin is not None:
-                return self._apply_free(origin, pallet, function, arguments)
-            if extrinsic.who is None:
-                return self._apply_unsigned(extrinsic, pallet, function, arguments)
-            info = self._check(extrinsic, pallet, function, arguments, in_block=True, signed=signed)
-            return self._apply(extrinsic, info, (pallet, function, arguments))
-        except InvalidTransaction as error:
-            self.system.drop_extrinsic()
-            return b"\1" + encode_invalid(error)
-        except BaseException:
-            del self.events[mark:]  # the node rolls the state back; events are not in it yet
-            raise
-
-    def _apply(self, extrinsic: Extrinsic, info: CallInfo, call: tuple[str, str, dict[str, Any]]) -> bytes:
-        who = extrinsic.who
-        assert who is not None
-        payer = self.proxy.fee_payer(who, *call)
-        self.system.bump_nonce(who)
-        paid = self.payment.withdraw(payer, self.payment.fee(info, len(extrinsic.raw), extrinsic.tip), call)
-        try:
-            waived = self.dispatch(Signed(who), *call) == FEE_WAIVED
-            outcome = None
-            info = replace(info, pays=info.pays and not (info.refunded or waived))
-        except DispatchError as error:
-            outcome = error
-        self.payment.settle(payer, paid, extrinsic.tip, info)
-        return self._finish(info, outcome)
-
-    def _apply_unsigned(self, extrinsic: Extrinsic, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
-        info = self.call_info(pallet, function, arguments)
-        is_inherent = (pallet, function) in INHERENTS
-        if not is_inherent and self._check_unsigned(extrinsic, pallet, function, arguments) is None:
-            self.system.drop_extrinsic()
-            return b"\1\0" + bytes((INVALID_INDEX["BadSigner"],))
-        return self._apply_free(Unsigned(), pallet, function, arguments)
-
-    def _apply_free(self, origin: Origin, pallet: str, function: str, arguments: dict[str, Any]) -> bytes:
-        """Dispatch without anybody who pays. An inherent's event has the declared `pays_fee` nevertheless."""
-        info = self.call_info(pallet, function, arguments)
-        if not isinstance(origin, Unsigned):
-            info = replace(info, pays=False)
-        try:
-            self.dispatch(origin, pallet, function, arguments)
-        except DispatchError as error:
-            return self._finish(info, error)
-        return self._finish(info, None)
-
-    def _finish(self, info: CallInfo, error: DispatchError | None) -> bytes:
-        weight = {"ref_time": info.ref_time + BASE_EXTRINSIC_REF_TIME, "proof_size": info.proof_size}
-        pays = "Yes" if info.pays else "No"
-        details = {"weight": weight, "class": info.dispatch_class, "pays_fee": pays}
-        if error is None:
-            self.system.emit("ExtrinsicSuccess", dispatch_info=details)
-            return OK
-        self.system.emit("ExtrinsicFailed", dispatch_error=error.value, dispatch_info=details)
-        return b"\0\1" + self.document.registry.encode(self._error_type, error.value)
 
     def dispatch_inner(self, origin: Origin, call: Any, *, bypass: bool = False) -> None:
         """Dispatch a call that another call carries: what the pool checks of an extrinsic holds for it too, under the
@@ -543,20 +289,3 @@ class SpecRuntime:
             del self.events[mark:]
             raise
         self.state.commit()
-
-
-def tag(who: bytes, nonce: int) -> bytes:
-    """What a transaction provides to, or requires from, the pool."""
-    return opaque(who + nonce.to_bytes(4, "little"))
-
-
-@lru_cache(maxsize=64)
-def _invalid(reason: str) -> bytes:
-    return b"\0" + bytes((INVALID_INDEX[reason],))
-
-
-def encode_invalid(error: InvalidTransaction) -> bytes:
-    """TransactionValidityError::Invalid(..)."""
-    if isinstance(error.reason, tuple):
-        return _invalid(error.reason[0]) + bytes((error.reason[1],))
-    return _invalid(error.reason)

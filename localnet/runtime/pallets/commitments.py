@@ -1,7 +1,7 @@
 """Commitments: a few bytes of metadata per neuron, such as where a model can be fetched.
 
 `set_commitment` replaces the neuron's whole commitment. Space is rationed per epoch. A `ResetBondsFlag` field clears
-the neuron's column in every validator's bonds.
+the neuron's column in every validator's bonds. When a uid is given to another hotkey, or trimmed, its commitment goes.
 
 A `TimelockEncrypted` field is opened at the start of the first block after its drand round's pulse is stored: it moves
 to `RevealedCommitments`, which keeps the last ten. Until then it waits. One that does not open, or whose pulse has been
@@ -111,6 +111,14 @@ class Commitments(Pallet):
             index = storage_index(netuid, mechanism)
             for validator, row in list(p.Bonds.items(index)):
                 p.Bonds[index, validator] = [entry for entry in row if entry[0] != uid]
+
+    def purge(self, netuid: int, who: bytes) -> None:
+        """Everything of a neuron that lost its uid."""
+        for item in (
+            self.CommitmentOf, self.LastCommitment, self.LastBondsReset, self.RevealedCommitments, self.UsedSpaceOf
+        ):  # fmt: skip
+            del item[netuid, who]
+        self._index(netuid, who, sealed=False)
 
     @call(ref_time=6_000_000)
     def set_max_space(self, origin: Origin, new_limit: int) -> None:

@@ -136,8 +136,7 @@ def _sell_leg(p: Subtensor, hotkey: bytes, netuid: int, alpha: int) -> int:
         raise p.error("SlippageTooHigh")
     if not swap.paid_out:
         raise p.error("AmountTooLow")
-    p.rt.alpha_assets.burn(netuid, swap.fee)
-    basket_money.record_flow(p, netuid, -swap.paid_out)
+    basket_money.record_flow(p, netuid, -swap.paid_out - positions.settle_alpha_fee(p, netuid, swap.fee))
     return swap.paid_out
 
 
@@ -151,7 +150,7 @@ def _buy_leg(p: Subtensor, hotkey: bytes, netuid: int, tao: int) -> int:
         raise p.error("SlippageTooHigh")
     if not swap.paid_out:
         raise p.error("AmountTooLow")
-    positions.burn_fee(p, netuid, swap.fee)
+    positions.settle_tao_fee(p, netuid, swap.fee)
     basket_money.record_flow(p, netuid, swap.paid_in)
     staking.increase_stake(p, hotkey, escrow_account(p), netuid, swap.paid_out)
     return swap.paid_out

@@ -69,7 +69,7 @@ def _run_epochs(p: Subtensor, subnets: Sequence[int]) -> None:
     cap = clock.epochs_per_block(p, subnets)
     drained: list[tuple[int, distribution.Pending]] = []
     for netuid in subnets:
-        p.BlocksSinceLastStep[netuid] = p.BlocksSinceLastStep[netuid] + 1
+        emission.put(p.BlocksSinceLastStep, netuid, min(p.BlocksSinceLastStep[netuid], p.Tempo[netuid]) + 1)
         if not clock.epoch_due(p, netuid):
             continue
         if len(drained) >= cap:

@@ -59,10 +59,14 @@ def set_children(p: Subtensor, origin: Origin, hotkey: bytes, netuid: int, child
     _schedule(p, hotkey, netuid, children)
 
 
+def _has_threshold(p: Subtensor, hotkey: bytes) -> bool:
+    threshold = p.StakeThreshold.get()
+    return not threshold or staking.total_stake_of_hotkey(p, hotkey) >= threshold
+
+
 def _may_have_children(p: Subtensor, hotkey: bytes, netuid: int) -> bool:
-    if netuid in p.SubnetOwnerHotkey and p.SubnetOwnerHotkey[netuid] == hotkey:
-        return True
-    return staking.total_stake_of_hotkey(p, hotkey) >= p.StakeThreshold.get()
+    owner = netuid in p.SubnetOwnerHotkey and p.SubnetOwnerHotkey[netuid] == hotkey
+    return owner or _has_threshold(p, hotkey)
 
 
 def _schedule(p: Subtensor, hotkey: bytes, netuid: int, children: list[Edge]) -> None:
@@ -76,12 +80,28 @@ def _schedule(p: Subtensor, hotkey: bytes, netuid: int, children: list[Edge]) ->
 
 
 def apply_pending(p: Subtensor, netuid: int) -> None:
-    """Bring pending edges of a subnet into force whose cooldown block has passed."""
+    """Bring pending edges of a subnet into force whose cooldown block has passed; not those of a parent whose stake
+    has fallen below the threshold meanwhile."""
     started = p.SubtokenEnabled[netuid]
     for hotkey, (children, due) in list(p.PendingChildKeys.items(netuid)):
-        if due < p.rt.number or not started:
-            _apply(p, hotkey, netuid, children)
-            del p.PendingChildKeys[netuid, hotkey]
+        if due >= p.rt.number and started:
+            continue
+        del p.PendingChildKeys[netuid, hotkey]
+        if children and not _may_have_children(p, hotkey, netuid):
+            continue
+        _apply(p, hotkey, netuid, children)
+        if children and _has_threshold(p, hotkey):
+            del p.ChildkeyThresholdSuspended[hotkey]
+
+
+def recheck_parents(p: Subtensor) -> None:
+    """The end of every block: parents whose stake has changed are suspended below the threshold, or count again."""
+    for hotkey in list(p.ChildkeyThresholdChecks.keys()):
+        del p.ChildkeyThresholdChecks[hotkey]
+        if _has_threshold(p, hotkey):
+            del p.ChildkeyThresholdSuspended[hotkey]
+        else:
+            p.ChildkeyThresholdSuspended[hotkey] = ()
 
 
 def _apply(p: Subtensor, hotkey: bytes, netuid: int, children: list[Edge]) -> None:
@@ -116,6 +136,25 @@ def _store(side: StorageMap[list[Edge]], hotkey: bytes, netuid: int, edges: list
         del side[hotkey, netuid]
 
 
+# -- root validators ------------------------------------------------------------------------------------------------
+
+
+def follow_owner(p: Subtensor, validator: bytes, netuid: int) -> None:
+    """Put all stake of a root validator behind a subnet's owner at once, unless it opted out or chose for itself."""
+    if netuid == staking.ROOT or netuid not in p.SubnetOwnerHotkey or not p.AutoParentDelegationEnabled[validator]:
+        return
+    owner, chosen = p.SubnetOwnerHotkey[netuid], (netuid, validator) in p.PendingChildKeys
+    if owner != validator and not chosen and not p.ChildKeys[validator, netuid]:
+        _apply(p, validator, netuid, [(U64_MAX, owner)])
+
+
+def unfollow_owners(p: Subtensor, validator: bytes) -> None:
+    """A validator that leaves root takes its stake back from the owners it was put behind."""
+    for netuid in sorted(p.NetworksAdded.keys()):
+        if netuid in p.SubnetOwnerHotkey and p.ChildKeys[validator, netuid] == [(U64_MAX, p.SubnetOwnerHotkey[netuid])]:
+            _apply(p, validator, netuid, [])
+
+
 @call(ref_time=6_000_000)
 def set_pending_childkey_cooldown(p: Subtensor, origin: Origin, cooldown: int) -> None:
     ensure_root(origin)
@@ -124,7 +163,8 @@ def set_pending_childkey_cooldown(p: Subtensor, origin: Origin, cooldown: int) -
 
 @call(ref_time=30_000_000)
 def set_auto_parent_delegation_enabled(p: Subtensor, origin: Origin, hotkey: bytes, enabled: bool) -> None:
-    """A root validator's choice whether new subnets' owners become its children."""
+    """A root validator's choice whether subnets' owners become its children: of new subnets, and when it takes its
+    seat."""
     coldkey = ensure_signed(origin)
     if not staking.owns(p, coldkey, hotkey):
         raise p.error("NonAssociatedColdKey")

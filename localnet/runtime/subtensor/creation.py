@@ -6,9 +6,9 @@
 At the limit of subnets a registration removes the one with the lowest moving price that is past its immunity. The place
 is free when that one's data are gone (`dissolution`); until then the registration waits in NetworkRegistrationQueue,
 the cost locked on the coldkey's account. Its own cost and the pool's first price are settled when it begins to wait;
-what it raises the price of the next subnet by, the rate limit and the hotkey's owner follow when it is admitted. As on
-chain, two registrations of one coldkey that wait share one lock, of the larger cost (locks of Balances overlap): the
-second then pays what the coldkey has left.
+the next subnet's price, the rate limit and the hotkey's owner follow when it is admitted. Locks of Balances overlap, so
+two registrations of one coldkey that wait share the larger one, as on chain: what it does not cover can be spent, and
+an admission pays what can leave the account, or waits while that is nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from localnet.errors import DispatchError
 from localnet.rules import registration as rules
-from localnet.rules.fixed import U64_MAX, U64F64
-from localnet.runtime.framework import Origin, Signed, call, ensure_signed
+from localnet.rules.fixed import U64F64
+from localnet.runtime.framework import Origin, call, ensure_signed
 from localnet.runtime.subtensor import children, dissolution, networks, positions, registration, staking
 from localnet.runtime.subtensor import identity as identities
 from localnet.runtime.subtensor.symbols import symbols
@@ -183,7 +183,8 @@ def _furnish(
     if identity is not None:
         p.SubnetIdentitiesV3[netuid] = identity
         p.emit("SubnetIdentitySet", netuid)
-    _make_root_validators_parents(p, netuid, hotkey)
+    for _, validator in p.Keys.items(networks.ROOT):
+        children.follow_owner(p, validator, netuid)
     p.emit("NetworkAdded", netuid, networks.DYNAMIC)
     p.SubnetEmissionEnabled[netuid] = False  # root switches TAO emission on
 
@@ -219,14 +220,3 @@ def _open_pool(p: Subtensor, netuid: int, paid: int, median: U64F64) -> None:
     p.SubnetVolume[netuid] = 0
     p.RAORecycledForRegistration[netuid] = pool.recycled
     p.TotalStake.put(p.TotalStake.get() + pool.tao)
-
-
-def _make_root_validators_parents(p: Subtensor, netuid: int, hotkey: bytes) -> None:
-    """Root validators put their stake behind a new subnet's owner, unless they opted out. One that may not: skipped."""
-    for _, validator in p.Keys.items(networks.ROOT):
-        if validator == hotkey or not p.AutoParentDelegationEnabled[validator]:
-            continue
-        try:
-            children.set_children(p, Signed(p.Owner[validator]), validator, netuid, [(U64_MAX, hotkey)])
-        except DispatchError:
-            continue  # its own rate limit or children stand against it; the subnet is created all the same

@@ -229,6 +229,7 @@ def _delete_alpha(p: Subtensor, netuid: int) -> None:
         del p.TotalHotkeyAlpha[hotkey, netuid]
         del p.TotalHotkeyShares[hotkey, netuid]
         del p.TotalHotkeySharesV2[hotkey, netuid]
+        staking.queue_parent_check(p, hotkey)
 
 
 # -- everything else ------------------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ def run(p: Subtensor, netuid: int, pending: Pending) -> None:
     gross = _dividends(p, netuid, earned, weight)
     stakes = {hotkey: _stakes(p, netuid, hotkey) for hotkey in gross}
     dividends = coinbase.distribute(gross, stakes, pool, pending.root, weight)
+    if p.watch_dividends is not None:
+        p.watch_dividends(netuid, dividends)
     _pay_owner(p, netuid, pending.owner)
     _pay_incentive(p, netuid, earned)
     _pay_dividends(p, netuid, dividends)
@@ -127,8 +129,9 @@ def _dividends(p: Subtensor, netuid: int, earned: Sequence[Earned], weight: int)
     owed: dict[bytes, int] = defaultdict(int)
     burn = u64_proportion(p.CKBurn.get())
     for one in earned:
-        if not one.validator:
-            owed[one.hotkey] += 0  # it is still an entry: clients see a dividend of 0, not of the last epoch
+        if not one.validator:  # nothing to split, but entries all the same: TotalHotkeyAlphaLastEpoch is of them too
+            for hotkey in (*(parent for _, parent in staking.parents_of(p, one.hotkey, netuid)), one.hotkey):
+                owed[hotkey] += 0
             continue
         split = _split(p, netuid, one, weight, burn)
         recycle(p, netuid, split.burned)
@@ -139,11 +142,11 @@ def _dividends(p: Subtensor, netuid: int, earned: Sequence[Earned], weight: int)
 
 def _split(p: Subtensor, netuid: int, one: Earned, weight: int, burn: int) -> stake_rules.DividendSplit[bytes]:
     hotkey = one.hotkey
-    given = [share for share, _ in p.ChildKeys[hotkey, netuid]]
+    given = [share for share, _ in staking.children_of(p, hotkey, netuid)]
     own = stake_rules.self_contribution(*_stakes(p, netuid, hotkey), given, weight)
     parents = [
         stake_rules.Parent(parent, *_stakes(p, netuid, parent), share, p.Owner[parent] == p.Owner[hotkey])
-        for share, parent in p.ParentKeys[hotkey, netuid]
+        for share, parent in staking.parents_of(p, hotkey, netuid)
     ]
     take = delegation.childkey_take(p, hotkey, netuid)
     return stake_rules.split_dividend(one.validator, own, parents, take, weight, burn)
@@ -164,7 +167,8 @@ def _pay_dividends(p: Subtensor, netuid: int, dividends: Mapping[bytes, coinbase
         take, rest = coinbase.take_split(dividend.alpha, p.Delegates[hotkey])
         _pay_take(p, netuid, hotkey, dividend.alpha, take, bonded)
         staking.distribute_to_hotkey(p, hotkey, netuid, rest)
-        p.AlphaDividendsPerSubnet[netuid, hotkey] = rest
+        if rest:
+            p.AlphaDividendsPerSubnet[netuid, hotkey] = rest
         p.TotalHotkeyAlphaLastEpoch[hotkey, netuid] = p.TotalHotkeyAlpha[hotkey, netuid]
     p.RootAlphaDividendsPerSubnet.clear(netuid)
     for hotkey, dividend in dividends.items():

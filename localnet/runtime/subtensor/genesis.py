@@ -5,7 +5,7 @@ A patch, JSON in the form chain specifications use, adds to it or replaces:
     {"balances": {"balances": [[address, rao], ...]}, "sudo": {"key": address}}
 
 `build_genesis` writes what a freshly started public localnet holds: funded development accounts, the root network and
-one dynamic subnet that has not been started, Alice as author and sudo key. The figures are in
+one dynamic subnet that has not been started, One as author and Alice as sudo key. The figures are in
 `localnet.rules.constants`. Where a profile's limits differ from the metadata's storage defaults (which are those of
 fast blocks), `_limits` writes them down.
 """
@@ -91,7 +91,7 @@ def build_genesis(rt: SpecRuntime, patch: Any) -> None:
     rt.balances.TotalIssuance.put(issued)
     rt.subtensor.TotalIssuance.put(issued)
     rt.sudo.Key.put(sudo)
-    rt.aura.Authorities.put([account_of(figures.SUDO)])
+    rt.aura.Authorities.put([account_of(figures.AUTHOR)])
     _limits(rt.subtensor)
     _root(rt.subtensor)
     _first_subnet(rt.subtensor)

@@ -123,6 +123,7 @@ def _swap_on_subnet(p: Subtensor, coldkey: bytes, old: bytes, new: bytes, netuid
     holders = [] if keep_stake else [holder for holder, where in hotkey_moves.holders(p, old) if where == netuid]
     hotkey_moves.move(p, old, new, netuid, keep_stake, holders)
     _record(p, coldkey, old, new, netuid)
+    _queue_parent_checks(p, old, new)
     p.emit("HotkeySwappedOnSubnet", coldkey=coldkey, old_hotkey=old, new_hotkey=new, netuid=netuid)
 
 
@@ -152,6 +153,7 @@ def _swap_everywhere(p: Subtensor, coldkey: bytes, old: bytes, new: bytes, keep_
         _record(p, coldkey, old, new, netuid)
     for netuid in bonded:
         _extend_line(p, netuid, old, new)
+    _queue_parent_checks(p, old, new)
     p.emit("HotkeySwapped", coldkey=coldkey, old_hotkey=old, new_hotkey=new)
 
 
@@ -174,6 +176,12 @@ def _hand_over(p: Subtensor, coldkey: bytes, old: bytes, new: bytes, keep_stake:
 def root_of(p: Subtensor, netuid: int, hotkey: bytes) -> bytes:
     """The first hotkey of the line that ends in this one on a subnet."""
     return p.HotkeyRoot[netuid, hotkey] or hotkey
+
+
+def _queue_parent_checks(p: Subtensor, old: bytes, new: bytes) -> None:
+    """Children move, and stake with them or not."""
+    for hotkey in (old, new):
+        staking.queue_parent_check(p, hotkey)
 
 
 def _record(p: Subtensor, coldkey: bytes, old: bytes, new: bytes, netuid: int) -> None:

@@ -137,7 +137,7 @@ def start_call(p: Subtensor, origin: Origin, netuid: int) -> None:
     if p.FirstEmissionBlockNumber[netuid] is not None:
         raise p.error("FirstEmissionBlockNumberAlreadySet")
     if p.rt.number < p.NetworkRegisteredAt[netuid] + p.StartCallDelay.get():
-        raise p.error("NeedWaitingMoreBlocksToStarCall")
+        raise p.error("StartCallNotReady")
     first = p.rt.number + 1
     p.FirstEmissionBlockNumber[netuid] = first
     p.SubtokenEnabled[netuid] = True

@@ -19,7 +19,7 @@ before an extrinsic enters the pool, `genesis` once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from localnet.runtime.subtensor import (
@@ -52,6 +52,7 @@ from localnet.runtime.subtensor import (
 from localnet.runtime.subtensor.storage import SubtensorStorage
 
 if TYPE_CHECKING:
+    from localnet.rules.coinbase import Dividends
     from localnet.rules.epoch import EpochInput, EpochTerms  # brings numpy
 
 
@@ -63,6 +64,7 @@ class Subtensor(SubtensorStorage):
     )  # fmt: skip
 
     watch_epoch: Callable[[int, int, EpochInput, EpochTerms], None] | None = None  # is shown (netuid, mechanism, ..)
+    watch_dividends: Callable[[int, Mapping[bytes, Dividends]], None] | None = None  # is shown (netuid, by hotkey)
 
     def on_initialize(self, number: int) -> None:
         hotkey_swap.forget_old_swaps(self)
@@ -71,6 +73,7 @@ class Subtensor(SubtensorStorage):
     def on_finalize(self, number: int) -> None:
         dissolution.clean_up(self)
         creation.admit_queued(self)
+        children.recheck_parents(self)
 
     def validate(self, who: bytes, function: str, arguments: dict[str, Any]) -> None:
         guards.validate(self, who, function, arguments)

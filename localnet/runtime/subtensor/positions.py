@@ -5,8 +5,8 @@
     move_within_subnet      shares change hands, nothing is traded
     clear_small_nomination  what is left of a nomination below the minimum is paid out
 
-The checks of the calls come before (`stake_calls`, `stake_moves`). A swap fee goes to the block's author on chains that
-know one; the local chain does not, so the fee is burned: TAO moves to the burn account, alpha stays out of circulation.
+The checks of the calls come before (`stake_calls`, `stake_moves`). A swap fee goes to the block's author, alpha sold
+without a fee first. In a block without author it is burned: TAO moves to the burn account, alpha stays outstanding.
 Locked alpha (`locks`) and collateral do not leave; every change of a position brings its coldkey's lock up to date, and
 every change of root stake leaves untouched what the coldkey owns of the validator's basket (`baskets`).
 """
@@ -80,11 +80,31 @@ def recycle_tao(p: Subtensor, who: bytes, tao: int) -> None:
     p.rt.balances.emit("Withdraw", who=who, amount=tao)
 
 
-def burn_fee(p: Subtensor, netuid: int, tao: int) -> None:
-    """A swap fee that no author claims. A fee too small to open the burn account stays where it is, as on chain."""
-    target = staking.burn_account(p)
-    if tao and p.rt.balances.free(target) + tao >= EXISTENTIAL_DEPOSIT:
-        pay_from_subnet(p, netuid, target, tao)
+def settle_tao_fee(p: Subtensor, netuid: int, tao: int) -> None:
+    """Place a buy's swap fee, which lies on the subnet's account. Without author, a fee too small to open the burn
+    account stays there, as on chain."""
+    author, burned = p.rt.aura.author(), staking.burn_account(p)
+    if author is not None:
+        pay_from_subnet(p, netuid, author, tao)
+    elif tao and p.rt.balances.free(burned) + tao >= EXISTENTIAL_DEPOSIT:
+        pay_from_subnet(p, netuid, burned, tao)
+
+
+def settle_alpha_fee(p: Subtensor, netuid: int, alpha: int) -> int:
+    """Place a sale's swap fee. Returns the TAO that left the pool for it."""
+    author = p.rt.aura.author()
+    if author is None:
+        p.rt.alpha_assets.burn(netuid, alpha)
+        return 0
+    tao = staking.swap_alpha_for_tao(p, netuid, alpha, with_fee=False).paid_out if alpha else 0
+    pay_from_subnet(p, netuid, author, tao)
+    return tao
+
+
+def _touch_root(p: Subtensor, coldkey: bytes, hotkey: bytes, netuid: int) -> None:
+    """Root stake that changes starts to age anew (RootStakeUnlockInterval)."""
+    if netuid == staking.ROOT:
+        p.LastColdkeyHotkeyStakeBlock[coldkey, hotkey] = p.rt.number
 
 
 def _record_flow(p: Subtensor, netuid: int, tao: int) -> None:
@@ -115,13 +135,15 @@ def stake_into_subnet(
     staking.increase_stake(p, hotkey, coldkey, netuid, swap.paid_out)
     if netuid == staking.ROOT:
         baskets.after_root_change(p, hotkey, coldkey, swap.paid_out)
-    burn_fee(p, netuid, swap.fee)
+    settle_tao_fee(p, netuid, swap.fee)
     unspent = paid - swap.paid_in - swap.fee
     if unspent:
         pay_from_subnet(p, netuid, coldkey, unspent)
     _record_flow(p, netuid, swap.paid_in)
     locks.touch(p, coldkey, netuid)
-    p.LastColdkeyHotkeyStakeBlock[coldkey, hotkey] = p.rt.number
+    _touch_root(p, coldkey, hotkey, netuid)
+    if hotkey in p.ChildkeyThresholdSuspended:
+        staking.queue_parent_check(p, hotkey)
     p.emit("StakeAdded", coldkey, hotkey, paid, swap.paid_out, netuid, swap.fee)
     return swap.paid_out
 
@@ -148,10 +170,9 @@ def unstake_from_subnet(
         baskets.after_root_change(p, hotkey, coldkey, -swap.paid_in)
     pay_from_subnet(p, netuid, coldkey if beneficiary is None else beneficiary, swap.paid_out)
     staking.forget_hotkey(p, hotkey, coldkey)
-    p.rt.alpha_assets.burn(netuid, swap.fee)
-    _record_flow(p, netuid, -swap.paid_out)
+    _record_flow(p, netuid, -swap.paid_out - settle_alpha_fee(p, netuid, swap.fee))
     locks.touch(p, coldkey, netuid)
-    p.LastColdkeyHotkeyStakeBlock[coldkey, hotkey] = p.rt.number
+    _touch_root(p, coldkey, hotkey, netuid)
     p.emit("StakeRemoved", coldkey, hotkey, swap.paid_out, swap.paid_in, netuid, swap.fee)
     return swap.paid_out
 
@@ -178,7 +199,7 @@ def move_within_subnet(
     if value < min_transfer(p):
         raise p.error("AmountTooLow")
     staking.forget_hotkey(p, from_hotkey, from_coldkey)
-    p.LastColdkeyHotkeyStakeBlock[to_coldkey, to_hotkey] = p.rt.number  # root stake starts to age anew
+    _touch_root(p, to_coldkey, to_hotkey, netuid)
     p.emit("StakeRemoved", from_coldkey, from_hotkey, value, alpha, netuid, 0)
     p.emit("StakeAdded", to_coldkey, to_hotkey, value, alpha, netuid, 0)
     return value

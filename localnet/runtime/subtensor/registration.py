@@ -1,7 +1,7 @@
 """Registration: how a hotkey gets its uid, what it pays, and who has to go when a subnet is full.
 
     burned_register, register, register_limit    pay the subnet's price; the TAO buys alpha that nobody gets
-    root_register                                a seat on the root network, by stake
+    root_register                                a seat on the root network, for its price too
     append_neuron, replace_neuron                the per-uid storage of a subnet
     at_block_start                               prices fall, counters restart
 
@@ -17,7 +17,7 @@ from localnet.rules import registration as rules
 from localnet.rules.fixed import U64_MAX
 from localnet.rules.weights import storage_index
 from localnet.runtime.framework import Origin, StorageMap, call, ensure_signed
-from localnet.runtime.subtensor import baskets, clock, collateral, evm_keys, networks, staking
+from localnet.runtime.subtensor import baskets, children, clock, collateral, evm_keys, networks, positions, staking
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -107,8 +107,7 @@ def register_neuron(p: Subtensor, coldkey: bytes, netuid: int, hotkey: bytes) ->
     _place(p, netuid)
     collateral.pay(p, netuid, hotkey, coldkey, cost)
     uid = seat(p, netuid, hotkey)
-    multiplier = p.BurnIncreaseMult[netuid]["bits"]
-    p.Burn[netuid] = rules.bump_price(price, multiplier, p.MinBurn[netuid], p.MaxBurn[netuid])
+    _bump_price(p, netuid)
     p.RegistrationsThisBlock[netuid] = p.RegistrationsThisBlock[netuid] + 1
     p.RAORecycledForRegistration[netuid] = min(p.RAORecycledForRegistration[netuid] + cost.burned, U64_MAX)
     p.emit("NeuronRegistered", netuid, uid, hotkey)
@@ -137,6 +136,8 @@ def seat(p: Subtensor, netuid: int, hotkey: bytes) -> int:
 
 @call()
 def root_register(p: Subtensor, origin: Origin, hotkey: bytes) -> None:
+    """A seat costs root's price, which is recycled. A full root gives up the member with the least stake that is not
+    immune any more. Subnets' owners become children of the new member unless it opted out."""
     coldkey, root = ensure_signed(origin), networks.ROOT
     if not p.NetworksAdded[root]:
         raise p.error("RootNetworkDoesNotExist")
@@ -147,29 +148,47 @@ def root_register(p: Subtensor, origin: Origin, hotkey: bytes) -> None:
     if p.Uids[root, hotkey] is not None:
         raise p.error("HotKeyAlreadyRegisteredInSubNet")
     create_account(p, coldkey, hotkey)
-    if not staking.owns(p, coldkey, hotkey):
-        raise p.error("NonAssociatedColdKey")
-    uid = _take_root_seat(p, hotkey)
+    replaced, uid = _root_seat(p)
+    _pay_root(p, coldkey)
+    if replaced:
+        replace_neuron(p, root, uid, hotkey)
+    else:
+        append_neuron(p, root, hotkey)
     if hotkey not in p.Delegates:
         p.Delegates[hotkey] = ROOT_TAKE
     p.RegistrationsThisInterval[root] = p.RegistrationsThisInterval[root] + 1
     p.RegistrationsThisBlock[root] = p.RegistrationsThisBlock[root] + 1
     p.emit("NeuronRegistered", root, uid, hotkey)
+    for netuid in networks.netuids(p):
+        children.follow_owner(p, hotkey, netuid)
 
 
-def _take_root_seat(p: Subtensor, hotkey: bytes) -> int:
-    """Raises StakeTooLowForRoot when all seats are taken by more stake."""
-    root = networks.ROOT
-    uid = p.SubnetworkN[root]
-    if uid < p.MaxAllowedUids[root]:
-        append_neuron(p, root, hotkey)
-        return int(uid)
-    stakes = [p.TotalHotkeyAlpha[p.Keys[root, seat], root] for seat in range(uid)]
-    seat = rules.root_uid_to_replace(stakes, p.TotalHotkeyAlpha[hotkey, root])
-    if seat is None:
-        raise p.error("StakeTooLowForRoot")
-    replace_neuron(p, root, seat, hotkey)
-    return seat
+def _root_seat(p: Subtensor) -> tuple[bool, int]:
+    """(does somebody have to go for it, uid). Raises NoNeuronIdAvailable while all members are immune."""
+    root, n = networks.ROOT, p.SubnetworkN[networks.ROOT]
+    if n < p.MaxAllowedUids[root]:
+        return False, n
+    stakes = [p.TotalHotkeyAlpha[p.Keys[root, seat], root] for seat in range(n)]
+    registered = [p.BlockAtRegistration[root, seat] for seat in range(n)]
+    uid = rules.root_uid_to_replace(stakes, registered, p.rt.number, p.ImmunityPeriod[root])
+    if uid is None:
+        raise p.error("NoNeuronIdAvailable")
+    return True, uid
+
+
+def _pay_root(p: Subtensor, coldkey: bytes) -> None:
+    """Raises InsufficientTaoBalance."""
+    root, price = networks.ROOT, p.Burn[networks.ROOT]
+    if price:
+        positions.recycle_tao(p, coldkey, price)
+        p.RAORecycledForRegistration[root] = min(p.RAORecycledForRegistration[root] + price, U64_MAX)
+    _bump_price(p, root)
+
+
+def _bump_price(p: Subtensor, netuid: int) -> None:
+    """The next one pays more."""
+    multiplier = p.BurnIncreaseMult[netuid]["bits"]
+    p.Burn[netuid] = rules.bump_price(p.Burn[netuid], multiplier, p.MinBurn[netuid], p.MaxBurn[netuid])
 
 
 # -- pruning --------------------------------------------------------------------------------------------------------
@@ -244,13 +263,17 @@ def replace_neuron(p: Subtensor, netuid: int, uid: int, hotkey: bytes) -> None:
     old = p.Keys[netuid, uid]
     if netuid in p.SubnetOwnerHotkey and p.SubnetOwnerHotkey[netuid] == old:
         return
+    if netuid == networks.ROOT:
+        baskets.flush(p, old)  # what it earned while it had its seat
+        children.unfollow_owners(p, old)
+    p.rt.commitments.purge(netuid, old)
     del p.Uids[netuid, old]
     evm_keys.forget(p, netuid, uid)
     del p.IsNetworkMember[old, netuid]
     for item in (p.Axons, p.NeuronCertificates, p.Prometheus):
         del item[netuid, old]
     if netuid == networks.ROOT:
-        baskets.flush(p, old)  # without a seat its share of dividends is recycled, what it has stays
+        baskets.flush(p, old)  # the rest was too small to deposit: without a seat it is recycled, what it has stays
     set_at(p.Active, netuid, uid, True, False)
     _seat(p, netuid, uid, hotkey)
     _clear_neuron(p, netuid, uid)

@@ -166,12 +166,9 @@ def add_stake_limit(
 
 
 def _after_removal(p: Subtensor, hotkey: bytes, coldkey: bytes, netuid: int) -> None:
-    """Small change is paid out; a hotkey that fell below the stake threshold loses its pending children."""
+    """Small change is paid out; a parent has to show that it still has the stake for it."""
     positions.clear_small_nomination(p, hotkey, coldkey, netuid)
-    threshold = p.StakeThreshold.get()
-    if threshold and staking.total_stake_of_hotkey(p, hotkey) < threshold:
-        for subnet in p.NetworksAdded.keys():
-            del p.PendingChildKeys[subnet, hotkey]
+    staking.queue_parent_check(p, hotkey)
 
 
 def remove(p: Subtensor, coldkey: bytes, hotkey: bytes, netuid: int, alpha: int) -> None:
@@ -240,7 +237,7 @@ def _sell_everywhere(p: Subtensor, coldkey: bytes, hotkey: bytes, *, with_root: 
         except DispatchError:  # this position cannot be sold now; the call is about all that can
             continue
         total += positions.unstake_from_subnet(p, hotkey, coldkey, netuid, alpha)
-        positions.clear_small_nomination(p, hotkey, coldkey, netuid)
+        _after_removal(p, hotkey, coldkey, netuid)
     return total
 
 

@@ -120,6 +120,7 @@ def _move(p: Subtensor, t: Transition, alpha: int, limit: int | None = None, par
     alpha = min(alpha, staking.stake_of(p, t.from_hotkey, t.from_coldkey, t.from_netuid))
     most = alpha if limit is None or not t.crosses else max_move(p, t.from_netuid, t.to_netuid, limit)
     _check(p, t, alpha, most, partial)
+    staking.queue_parent_check(p, t.from_hotkey)
     if t.crosses:
         return _cross(p, t, min(alpha, most))
     source, target = (t.from_coldkey, t.from_hotkey), (t.to_coldkey, t.to_hotkey)
@@ -259,6 +260,7 @@ def _take_out(p: Subtensor, coldkey: bytes, hotkey: bytes, amount: int, netuid: 
     positions.ensure_available(p, coldkey, hotkey, netuid, amount)
     staking.decrease_stake(p, hotkey, coldkey, netuid, amount)
     staking.forget_hotkey(p, hotkey, coldkey)
+    staking.queue_parent_check(p, hotkey)
     return amount
 
 

@@ -180,10 +180,32 @@ def forget_hotkey(p: Subtensor, hotkey: bytes, coldkey: bytes) -> None:
 # -- stake weight ---------------------------------------------------------------------------------------------------
 
 
+def _is_suspended(p: Subtensor, parent: bytes, netuid: int) -> bool:
+    """A parent below StakeThreshold keeps its children, and they count for nothing but on a subnet it owns."""
+    return parent in p.ChildkeyThresholdSuspended and p.SubnetOwnerHotkey[netuid] != parent
+
+
+def children_of(p: Subtensor, parent: bytes, netuid: int) -> list[tuple[int, bytes]]:
+    """(proportion, child) of the children that count."""
+    edges = p.ChildKeys[parent, netuid]
+    return [] if edges and _is_suspended(p, parent, netuid) else edges
+
+
+def parents_of(p: Subtensor, child: bytes, netuid: int) -> list[tuple[int, bytes]]:
+    """(proportion, parent) of the parents that count."""
+    return [edge for edge in p.ParentKeys[child, netuid] if not _is_suspended(p, edge[1], netuid)]
+
+
+def queue_parent_check(p: Subtensor, hotkey: bytes) -> None:
+    """A parent's stake has changed: whether its children count is looked at when the block ends (`children`)."""
+    if hotkey in p.ChildkeyThresholdSuspended or next(p.ChildKeys.keys(hotkey), None) is not None:
+        p.ChildkeyThresholdChecks[hotkey] = ()
+
+
 def _inherited(p: Subtensor, hotkey: bytes, netuid: int, of: int) -> int:
     """Stake on subnet `of`, less what children got and plus what parents gave on `netuid`."""
-    given = [share for share, _ in p.ChildKeys[hotkey, netuid]]
-    received = [(p.TotalHotkeyAlpha[parent, of], share) for share, parent in p.ParentKeys[hotkey, netuid]]
+    given = [share for share, _ in children_of(p, hotkey, netuid)]
+    received = [(p.TotalHotkeyAlpha[parent, of], share) for share, parent in parents_of(p, hotkey, netuid)]
     return stake_rules.inherited(p.TotalHotkeyAlpha[hotkey, of], given, received)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from localnet.rules.weights import storage_index
 from localnet.runtime.framework import StorageMap
-from localnet.runtime.subtensor import evm_keys, networks, registration
+from localnet.runtime.subtensor import baskets, children, evm_keys, networks, registration
 
 if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
@@ -34,29 +34,34 @@ def trim(p: Subtensor, netuid: int, most: int) -> None:
     removed = _to_remove(p, netuid, n, most)
     for uid in removed:
         _remove(p, netuid, uid)
-    kept = [uid for uid in range(n) if uid not in removed]
-    _move(p, netuid, kept)
+    _move(p, netuid, sorted({*range(n)} - {*removed}))
     p.SubnetworkN[netuid] = most
 
 
-def _to_remove(p: Subtensor, netuid: int, n: int, most: int) -> set[int]:
-    """The lowest earners that are not immune; among equals the higher uid goes first."""
+def _to_remove(p: Subtensor, netuid: int, n: int, most: int) -> list[int]:
+    """The lowest earners that are not immune, lowest first; among equals the higher uid goes first."""
     immortal, period = set(registration.immortal_uids(p, netuid)), p.ImmunityPeriod[netuid]
     immune = immortal | {uid for uid in range(n) if p.rt.number - p.BlockAtRegistration[netuid, uid] < period}
-    if len(immune) * 100 // most >= p.rt.document.constants[p.name, "MaxImmuneUidsPercentage"]:
+    if not most or len(immune) * 100 // most >= p.rt.document.constants[p.name, "MaxImmuneUidsPercentage"]:
         raise p.error("TrimmingWouldExceedMaxImmunePercentage")
     emission = [*p.Emission[netuid], *[0] * n][:n]
     mortal = sorted((uid for uid in range(n) if uid not in immune), key=lambda uid: (emission[uid], -uid))
-    return set(mortal[: n - most])
+    return mortal[: n - most]
 
 
 def _remove(p: Subtensor, netuid: int, uid: int) -> None:
     hotkey = p.Keys[netuid, uid]
+    p.rt.commitments.purge(netuid, hotkey)
+    if netuid == networks.ROOT:
+        baskets.flush(p, hotkey)  # as in registration.replace_neuron: once with the seat, once without
+        children.unfollow_owners(p, hotkey)
     for item in (p.Uids, p.AlphaDividendsPerSubnet, p.Axons, p.NeuronCertificates, p.Prometheus):
         del item[netuid, hotkey]
     del p.IsNetworkMember[hotkey, netuid]
     del p.LastHotkeyEmissionOnNetuid[hotkey, netuid]
     evm_keys.forget(p, netuid, uid)
+    if netuid == networks.ROOT:
+        baskets.flush(p, hotkey)
 
 
 def _move(p: Subtensor, netuid: int, kept: Sequence[int]) -> None:

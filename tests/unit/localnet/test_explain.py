@@ -11,8 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from localnet.cli import app
+from localnet.client import public_key
 from localnet.errors import ChainError, ConfigError, StateDiscarded
+from localnet.explain import alpha, sentences
 from localnet.net import TAO
+from localnet.node import server
 from localnet.subnets import SyncSubnet
 from localnet.sync import SyncLocalnet
 from localnet.timeline_svg import draw, leading, received
@@ -78,6 +81,44 @@ def test_an_incentive_is_stake_times_clipped_weight(ready: SyncSubnet) -> None:
 
 
 @MANUAL
+def test_what_was_paid_is_what_the_stakes_grew_by(ready: SyncSubnet, shared_localnet: SyncLocalnet) -> None:
+    """Also with a parent and with stake on root, whose part of the dividends the epoch's own terms do not show."""
+    net, n, keys = shared_localnet, ready.netuid, [public_key(one.hotkey) for one in ready.neurons]
+
+    def held(item: str, *key: Any, block: int | None = None) -> Any:
+        return net.query("SubtensorModule", item, *key, block=block)
+
+    net.set_storage("SubtensorModule", "TotalHotkeyAlpha", keys[2], 0, value=300 * TAO)
+    net.set_storage("SubtensorModule", "ParentKeys", keys[1], n, value=[((1 << 64) // 2, keys[2])])
+    net.set_storage("SubtensorModule", "PendingRootAlphaDivs", n, value=TAO)
+    block = ready.epochs()
+    reports = [ready.explain(uid) for uid in ready.uids()]
+    for uid in (1, 2, 3, 4, 5):
+        paid, text, key = reports[uid]["paid"], words(reports[uid]), keys[uid]
+        grown = held("TotalHotkeyAlpha", key, n) - held("TotalHotkeyAlpha", key, n, block=block - 1)
+        assert grown > 0 and f"grew by {alpha(grown)};" in text
+        if uid > 2:
+            assert reports[uid]["mechanisms"][0]["server_alpha"] == grown and f"{alpha(grown)} for incentive" in text
+            continue
+        shared, waits = held("AlphaDividendsPerSubnet", n, key), held("RootAlphaDividendsPerSubnet", n, key)
+        assert (paid["to_alpha_stakers"], paid["to_root_stakers"]) == (shared, waits)
+        assert grown - shared == paid["alpha_take"] + paid["root_take"] > 0 and paid["take"] == 11796 / 65535
+        assert paid["alpha_dividend"] == pytest.approx(shared / (1 - paid["take"]), abs=2)
+        assert (
+            f"Dividends: {alpha(paid['alpha_dividend'])}; after a take of 18.00 % ({alpha(paid['alpha_take'])})" in text
+        )
+        assert f"its owner's too, shares {alpha(shared)}." in text
+        rooted = f"For its stake on root: {alpha(paid['root_dividend'])}; after a take of {alpha(paid['root_take'])}, "
+        assert (f"{rooted}{alpha(waits)} wait" in text) == (uid == 2)
+        share = reports[uid]["mechanisms"][0]["dividend_share"]
+        assert f"its share of the validators' part is {100 * share:.2f} %" in text
+    assert sum(report["paid"]["root_dividend"] for report in reports) == pytest.approx(
+        held("PendingRootAlphaDivs", n, block=block - 1), rel=0.01
+    )
+    assert sum(report["mechanisms"][0]["dividend_share"] for report in reports) == pytest.approx(1)
+
+
+@MANUAL
 def test_words_say_why(ready: SyncSubnet) -> None:
     miner, validator = words(ready.explain(4)), words(ready.explain(2))
     assert (
@@ -86,6 +127,9 @@ def test_words_say_why(ready: SyncSubnet) -> None:
     assert "Incentive: 0, because nobody has set a weight on it." in validator and "consensus clipped 42.8" in validator
     assert "Bond on uid 4" in validator and "after a take of" in validator
     assert "Permit: always, as the subnet owner's hotkey" in words(ready.explain(0))
+    report = ready.explain(2)
+    many = {**report["mechanisms"][0], "bonds": report["mechanisms"][0]["bonds"] * 4}
+    assert len(many["bonds"]) == 12 and "  and on 4 more." in sentences({**report, "mechanisms": [many]})
 
 
 @MANUAL
@@ -108,6 +152,9 @@ def test_weights_that_do_not_count_are_named(ready: SyncSubnet, shared_localnet:
     report = ready.explain(3)["mechanisms"][0]["received"]
     assert [one["unheard"] for one in report] == ["inactive"] and not ready.explain(3)["mechanisms"][0]["incentive"]
     assert "inactive, so its stake does not count" in words(ready.explain(1))
+    share = ready.explain(1)["mechanisms"][0]["stake"]["share"]
+    assert share == pytest.approx(net.query("SubtensorModule", "StakeWeight", n)[1] / 65535, abs=2e-5) and share > 0.5
+    assert f": {100 * share:.2f} % of the subnet's, 0.00 % of what is heard." in words(ready.explain(1))
     assert "divided by stake" in words(ready.explain(1))
 
 
@@ -149,6 +196,27 @@ def test_an_epoch_that_was_written_over_is_told_apart(ready: SyncSubnet, shared_
     net.impersonate("root", "System", "set_storage", items=[(key, raw)])
     report = ready.explain(1)
     assert report["block"] == net.block and report["as_on_chain"] is False and "written over since" in words(report)
+    ready.epochs()
+    assert ready.explain(2)["as_on_chain"]
+    net.set_storage("SubtensorModule", "Dividends", ready.netuid, value=[1] * 6)  # in a later block than the epoch's
+    assert ready.explain(2)["as_on_chain"] is False and ready.explain(2, block=net.block - 1)["as_on_chain"]
+
+
+@MANUAL
+def test_what_has_no_terms_says_why(ready: SyncSubnet, shared_localnet: SyncLocalnet) -> None:
+    net = shared_localnet
+    net.fund("//New", 100 * TAO)
+    net.extrinsic("//New", "SubtensorModule", "burned_register", netuid=ready.netuid, hotkey="//New//hot")
+    assert net.query("SubtensorModule", "Uids", ready.netuid, "//New//hot") == 6
+    with pytest.raises(ChainError, match="uid 6 came after the newest epoch"):
+        ready.explain(6)
+    without = "after the epoch it has none, for want of stake (rank 7 by stake, 64 permits)"
+    assert without in words(ready.explain(6, preview=True))
+    net.set_storage("SubtensorModule", "SubnetEpochConsensus", ready.netuid, value="Null")
+    ready.epochs()
+    for preview in (False, True):
+        with pytest.raises(ChainError, match="has Null consensus"):
+            ready.explain(1, preview=preview)
 
 
 @MANUAL
@@ -159,8 +227,8 @@ def test_before_the_first_epoch_and_without_a_neuron(ready: SyncSubnet, shared_l
     report = young.explain(1)
     assert report["preview"] and "would run now, in block" in report["words"][0]
     assert "Commit-reveal is on" in words(report) and "Waiting: none." in words(report)
-    for netuid, uid in ((ready.netuid, 6), (77, 0)):
-        with pytest.raises(ChainError, match=f"none with uid {uid}"):
+    for netuid, uid, problem in ((ready.netuid, 6, "none with uid 6"), (77, 0, "there is no subnet 77")):
+        with pytest.raises(ChainError, match=problem):
             shared_localnet.explain(netuid, uid)
     with pytest.raises(ConfigError):
         shared_localnet.explain(70_000, 0)
@@ -204,7 +272,10 @@ def test_a_timeline_reads_what_every_epoch_left(ready: SyncSubnet, shared_localn
     assert [round(65535 * share) for share in last["dividends"]] == metagraph["dividends"]
     assert last["weights"]["1"] == pytest.approx({"3": 1 / 7, "4": 2 / 7, "5": 4 / 7}, abs=1e-4)
     assert last["price"] == shared_localnet.call("SwapRuntimeApi", "current_alpha_price", ready.netuid) / TAO
-    assert line["hotkeys"][3] == ready.miners[0].address
+    assert line["hotkeys"][3] == ready.miners[0].address and last["hotkeys"] == line["hotkeys"]
+    shared_localnet.set_storage("SubtensorModule", "Keys", ready.netuid, 3, value=public_key("//Heir"))
+    line = ready.timeline()  # who has the uid now did not earn what it earned then
+    assert line["epochs"][-1]["hotkeys"] == last["hotkeys"] != line["hotkeys"]
     assert ready.timeline(1)["epochs"] == line["epochs"][-1:]
     with pytest.raises(ChainError, match="no subnet 77"):
         shared_localnet.timeline(77)
@@ -230,7 +301,11 @@ def test_the_picture_is_one_self_contained_svg(ready: SyncSubnet) -> None:
 
 @MANUAL
 def test_the_commands_ask_a_running_chain(
-    ready: SyncSubnet, shared_localnet: SyncLocalnet, sync_localnet: SyncLocalnet, tmp_path: Path
+    ready: SyncSubnet,
+    shared_localnet: SyncLocalnet,
+    sync_localnet: SyncLocalnet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run(*arguments: str, code: int = 0, net: SyncLocalnet = shared_localnet) -> str:
         done = CliRunner().invoke(app, [*arguments, "--url", net.url])
@@ -240,7 +315,8 @@ def test_the_commands_ask_a_running_chain(
     netuid = str(ready.netuid)
     assert run("explain", netuid, "4").splitlines() == ready.explain(4)["words"]
     assert json.loads(run("explain", netuid, "4", "--json"))["hotkey"] == ready.miners[1].address
-    assert "error: Client error" in run("explain", netuid, "99", code=1)
+    assert run("explain", netuid, "99", code=1) == f"error: subnet {netuid} has 6 neurons and none with uid 99\n"
+    assert run("explain", "99", "0", code=1) == run("timeline", "99", code=1) == "error: there is no subnet 99\n"
     assert json.loads(run("timeline", netuid, "--epochs", "2")) == json.loads(json.dumps(ready.timeline(2)))
     picture, state = tmp_path / "line.svg", tmp_path / "state.json"
     assert "3 epochs written" in run("timeline", netuid, "--out", str(picture))
@@ -249,5 +325,16 @@ def test_the_commands_ask_a_running_chain(
     run("export", str(state))
     assert f"goes on from block {shared_localnet.block}," in run("import", str(state), net=sync_localnet)
     assert sync_localnet.query("SubtensorModule", "Weights", ready.netuid, 1) != []
+    assert run("fund", "//Zoe", "1.5", net=sync_localnet) == "//Zoe has 1.5 TAO\n"
+    assert sync_localnet.balance("//Zoe") == 1_500_000_000
+    for account, amount, problem in (
+        ("//Zoe", "much", "no amount"),
+        ("//Zoe", "1e-10", "nine decimals"),
+        ("//Zoe", "inf", "nine decimals"),
+        ("Zoe", "1", "'Zoe' is no account"),
+    ):
+        assert problem in run("fund", account, amount, net=sync_localnet, code=1)
+    monkeypatch.setattr(server, "MAX_STATE", 1000)
+    assert "refuses the request: 413" in run("fund", "//" + "x" * server.SMALL_BODY, "1", code=1)
     gone = CliRunner().invoke(app, ["explain", "1", "0", "--url", "ws://127.0.0.1:9"])
     assert gone.exit_code == 1 and "Start a chain" in gone.output

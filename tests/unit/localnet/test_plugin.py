@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,10 @@ TESTS = """
 
     def test_after_it(shared_localnet):
         assert shared_localnet.block == 0 and shared_localnet.url != SEEN[0][0]
+
+    def test_what_was_built_before_says_who_broke_it(subnet, shared_localnet):
+        with pytest.raises(Exception, match="::test_that_cannot_be_undone could not be undone"):
+            subnet.metagraph()
 """
 
 
@@ -72,8 +79,39 @@ def test_another_repository_uses_it(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(TESTS)
     done = pytester.runpytest_inprocess("-p", "localnet.pytest_plugin", "-p", "no:cacheprovider")
-    done.assert_outcomes(passed=8, errors=1)  # a test that cannot be undone passes, and its teardown says so
+    done.assert_outcomes(passed=9, errors=1)  # a test that cannot be undone passes, and its teardown says so
     done.stdout.fnmatch_lines(["*test_that_cannot_be_undone*", "*this test cannot be undone, use sync_localnet*"])
+
+
+def test_coroutines_need_no_configuration(pytester: pytest.Pytester) -> None:
+    """In pytest-asyncio's strict mode, its default; a coroutine that has nothing to do with a chain stays as it was."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makepyfile("""
+        async def test_a_chain(localnet):
+            assert await localnet.mine() == 3
+
+        class TestInAClass:
+            async def test_a_chain(self, shared_localnet):
+                assert shared_localnet.block == 2
+
+        async def test_something_else(): ...
+    """)
+    done = pytester.runpytest_inprocess("-p", "localnet.pytest_plugin", "-p", "no:cacheprovider")
+    done.assert_outcomes(passed=2, failed=1)
+    done.stdout.fnmatch_lines(["FAILED *test_something_else*"])
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("py_arkworks_bls12381"), reason="there is none for Python 3.10")
+def test_the_readme_is_true(pytester: pytest.Pytester) -> None:
+    """Every block of Python in it, as it stands there: tests in pytest-asyncio's strict mode, the program in a loop."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "localnet" / "README.md").read_text(), re.DOTALL)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    tests = [block for block in blocks if "def test" in block]
+    programs = [textwrap.indent(block, "    ") for block in blocks if "def test" not in block]
+    assert len(tests) == 2 and len(programs) == 1
+    tests.append(f"import asyncio\n\nasync def program():\n{programs[0]}\ndef test_it(): asyncio.run(program())\n")
+    pytester.makepyfile(**{f"test_{number}": text for number, text in enumerate(tests)})
+    pytester.runpytest_inprocess("-p", "localnet.pytest_plugin", "-p", "no:cacheprovider").assert_outcomes(passed=4)
 
 
 def test_several_chains_live_in_one_process() -> None:

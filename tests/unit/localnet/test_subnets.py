@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localnet.client import keypair, public_key
+from localnet.client import Outcome, keypair, public_key
 from localnet.errors import CallFailed, ConfigError
 from localnet.net import TAO, Localnet
 from localnet.sync import SyncLocalnet
@@ -47,6 +49,10 @@ def test_weights_epochs_and_a_second_subnet(shared_localnet: SyncLocalnet) -> No
         assert subnet.set_weights(0, {uid: uid for uid in subnet.uids("miner")}).success
         before = net.block
         assert subnet.epochs(2) == net.block > before + 2
+    with pytest.raises(ConfigError, match="there are 1 validators"):
+        subnets[0].set_weights(1, {2: 1})
+    with pytest.raises(ConfigError, match="by uid"):
+        subnets[0].set_weights(0, [1, 2])  # type: ignore[arg-type]
     assert subnets[0].metagraph()["incentives"][2:] == pytest.approx([65535 * 2 / 5, 65535 * 3 / 5], abs=1)
     assert net.query("SubtensorModule", "Weights", subnets[0].netuid, 1) == [(2, 43690), (3, 65535)]
     failed = subnets[0].set_weights(0, {99: 1}, check=False)
@@ -88,3 +94,20 @@ async def test_it_works_with_mainnet_constants_and_while_blocks_come_by_themselv
         assert (await subnet.set_weights(0, {2: 1})).success and again.netuid == subnet.netuid + 1
         assert net.query("SubtensorModule", "BurnIncreaseMult", subnet.netuid) == {"bits": 3 << 63}
         assert subnet.explain(1)["words"] and net.query("SubtensorModule", "NetworkRateLimit") > 0
+
+
+async def test_a_plan_that_fails_takes_nobody_elses_transactions_with_it(tmp_path: Path) -> None:
+    async with Localnet(mining="manual", state=tmp_path / "chain.db") as net:  # writing it lets others in
+
+        async def others() -> list[Outcome]:
+            return [await net.extrinsic("//Bob", "System", "remark", remark=b"") for _ in range(5)]
+
+        net.snapshot()
+        late = net.client.sign("//Alice", net.client.encode_call("System", "remark", {"remark": b""}), 7)
+        net.client.submit(late, lambda status: None)  # waits for nonces before its own
+        plan = {"hyperparameters": {"min_burn": 10**18}}
+        failed, sent = await asyncio.gather(net.subnet(**plan), others(), return_exceptions=True)
+        assert isinstance(failed, CallFailed) and isinstance(sent, list) and len(sent) == 5
+        assert all("0x" + net.chain.block(one.block).hash.hex() == one.block_hash for one in sent)
+        assert net.query("System", "Account", "//Bob")["nonce"] == 5 == net.block
+        assert [entry.xt.raw for entry in net.chain.pool.entries.values()] == [late]

@@ -13,7 +13,7 @@ from localnet.errors import ScaleError
 from tests.fuzz.targets import TARGETS, runtime, seeds, type_ids
 from tests.support.fuzz_values import Sampler
 
-EXAMPLES = 40
+EXAMPLES = 25
 
 
 @st.composite

@@ -15,8 +15,7 @@ from localnet.errors import ChainError, ConfigError, PoolRejected, StateFileErro
 from localnet.net import TAO, Localnet
 from localnet.node import replay
 from localnet.node.marks import FAKE_SIGNATURE, marked
-from localnet.snapshots import Snapshots
-from localnet.state_file import is_own
+from localnet.state_file import _digest, is_own
 from localnet.sync import SyncLocalnet
 
 MANUAL = pytest.mark.localnet(mining="manual")
@@ -217,9 +216,12 @@ def test_a_dry_run_names_failures_and_refusals(shared_localnet: SyncLocalnet) ->
     root = net.dry_run("root", "AdminUtils", "sudo_set_kappa", netuid=1, kappa=1)
     assert (root.success, root.fee) == (True, 0) and net.query("SubtensorModule", "Kappa", 1) != 1
     net.fund("//Pauper", TAO)
+    old = net.block
+    net.extrinsic("//Alice", "System", "remark", remark=b"")
+    assert net.dry_run("//Alice", "System", "remark", remark=b"", block=old).success  # its nonce has grown since
     call = {"pallet": "Balances", "call": "transfer_all", "arguments": {"dest": "//Bob", "keep_alive": False}}
     assert result(net, "dev_dryRun", {"origin": "//Pauper", "call": call})["success"]
-    assert not result(net, "dev_dryRun", {"origin": "//Pauper", "call": call}, net.block - 1)["valid"]
+    assert not result(net, "dev_dryRun", {"origin": "//Pauper", "call": call}, old - 1)["valid"]
     for nonsense in (5, {"call": "0x"}, "0xzz"):
         assert "-32602" in refused(net, "dev_dryRun", nonsense)
 
@@ -246,6 +248,10 @@ def test_a_trace_accounts_for_every_change_of_a_block(shared_localnet: SyncLocal
     net.set_storage("SubtensorModule", "Tempo", 1, value=7)
     written = net.trace()["steps"][-1]
     assert (written["step"], [s["after"] for s in written["storage"]]) == ("storage", [7])
+    key = client.raw_key(client.entry("SubtensorModule", "Tempo"), [1])
+    result(net, "dev_setStorage", [["0x" + key.hex(), "0x01"]])  # no u16
+    odd = {"pallet": "SubtensorModule", "item": "Tempo", "key": "0x" + key.hex(), "before": "0x0700", "after": "0x01"}
+    assert result(net, "dev_trace")["steps"][-1]["storage"] == [odd]
 
 
 @MANUAL
@@ -282,20 +288,35 @@ def test_snapshots_nest_and_undo_time_travel(shared_localnet: SyncLocalnet) -> N
 @MANUAL
 def test_a_snapshot_whose_block_is_gone_is_refused(shared_localnet: SyncLocalnet) -> None:
     net = shared_localnet
-    first = result(net, "dev_snapshot")
-    net.mine()
-    second = result(net, "dev_snapshot")
+    start, first = net.block, result(net, "dev_snapshot")
+    net.fund("//Zoe", TAO)
+    second, in_python = result(net, "dev_snapshot"), net.snapshot()
     result(net, "dev_revert", first)
-    net.mine(3)
-    assert "its block was reverted" in refused(net, "dev_revert", second)
-    with pytest.raises(ChainError, match="dev_setHead"):
-        net.revert(second)
-    assert result(net, "dev_setHead", second) == net.block_hash and net.block == second
-    assert result(net, "dev_snapshot") == second
     net.mine()
-    result(net, "dev_revert", second)
-    result(net, "dev_setHead", result(net, "chain_getBlockHash", first))
-    assert net.block == first
+    third = result(net, "dev_snapshot")  # of another block with the number of the second's
+    net.mine(2)
+    assert "its block was reverted" in refused(net, "dev_revert", second)
+    with pytest.raises(ChainError, match=f"snapshot of block {start + 1} is gone.* set_head"):
+        net.revert(in_python)
+    assert result(net, "dev_revert", third) == net.block_hash and net.block == start + 1 == in_python
+    net.mine()
+    net.set_head(start + 1)
+    assert net.block == start + 1 and "no snapshot 99" in refused(net, "dev_revert", 99)
+    result(net, "dev_setHead", result(net, "chain_getBlockHash", start))
+    assert net.block == start
+
+
+@MANUAL
+def test_an_error_inside_a_snapshot_is_not_replaced_by_that_of_going_back(shared_localnet: SyncLocalnet) -> None:
+    net = shared_localnet
+    with net.snapshot() as outer:
+        net.mine()
+        with pytest.raises(ZeroDivisionError), net.snapshot():
+            net.revert(outer)
+            raise ZeroDivisionError
+        net.mine()
+        with pytest.raises(ChainError, match="is gone"), net.snapshot():
+            net.revert(outer)
 
 
 @MANUAL
@@ -305,11 +326,25 @@ def test_what_was_submitted_after_a_snapshot_goes_with_it(shared_localnet: SyncL
     result(net, "author_submitExtrinsic", "0x" + raws[0].hex())
     with net.snapshot():
         result(net, "author_submitExtrinsic", "0x" + raws[1].hex())
-    assert [entry.xt.raw for entry in net.net.chain.pool.entries.values()] == raws[:1]
-    assert isinstance(net.net.developer.snapshots, Snapshots)
+    waiting = net.net.chain.pool.entries
+    assert [entry.xt.raw for entry in waiting.values()] == raws[:1]
+    one = net.snapshot()
+    result(net, "author_submitExtrinsic", "0x" + raws[1].hex())
+    both = net.snapshot()
+    net.mine()
+    for snapshot, count in ((both, 2), (one, 1), (both, 2)):  # what a block took since waits again
+        net.revert(snapshot)
+        assert [entry.xt.raw for entry in waiting.values()] == raws[:count] and net.block == one
 
 
 # -- export and import ----------------------------------------------------------------------------------------------
+
+
+def _signed_again(document: Mapping[str, Any], **change: Any) -> dict[str, Any]:
+    """A document with other facts and a digest that fits them."""
+    facts = {**document, **change}
+    storage = {bytes.fromhex(key[2:]): bytes.fromhex(value[2:]) for key, value in facts["storage"].items()}
+    return {**facts, "digest": _digest(facts["code"], facts["block"], facts["timestamp"], storage)}
 
 
 def _state(net: Localnet) -> Mapping[bytes, bytes]:
@@ -346,10 +381,15 @@ def test_an_export_that_does_not_fit_is_refused(shared_localnet: SyncLocalnet, t
     for change, error in (
         ({"version": 2}, StateFileVersion), ({"version": None}, StateFileVersion), ({"format": "x"}, StateFileError),
         ({"storage": {**document["storage"], key: "0x"}}, StateFileError), ({"storage": 5}, StateFileError),
-        ({"code": "0x00"}, StateFileMismatch),
+        ({"block": document["block"] + 7}, StateFileError), ({"timestamp": 5}, StateFileError),
+        ({"code": "0x00"}, StateFileError),
+        (_signed_again(document, code="0x00"), StateFileMismatch),
+        (_signed_again(document, timestamp=10**18), StateFileError),
+        (_signed_again(document, block=10**7), StateFileMismatch),
     ):  # fmt: skip
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             net.import_state({**document, **change})
+        assert type(caught.value) is error and net.block == document["block"] - 1
     assert "reads version 1" in refused(net, "dev_importState", {**document, "version": 2})
     (tmp_path / "no.json").write_text("{")
     with pytest.raises(StateFileError, match=r"no\.json"):

@@ -140,6 +140,18 @@ async def test_a_local_beacon_signs_every_round_of_chain_time(caplog: pytest.Log
     assert "drand" not in caplog.text
 
 
+async def test_what_is_no_round_stops_the_pulses_and_not_the_chain(caplog: pytest.LogCaptureFixture) -> None:
+    async with own_time(drand="local") as net:
+        await net.mine(10)
+        key, last = net.client.entry("Drand", "LastStoredRound").prefix, net.query("Drand", "LastStoredRound")
+        await net.developer.write({key: b"\1"})
+        await net.mine(20)
+        assert caplog.text.count("no more drand pulses") == 1
+        await net.developer.write({key: last.to_bytes(8, "little")})
+        await net.mine(20)
+        assert net.query("Drand", "LastStoredRound") > last
+
+
 def test_a_leap_of_chain_time_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     source = LocalBeacon(b"seed")
     now = round_time(FIRST, LocalBeacon.GENESIS, LocalBeacon.PERIOD)

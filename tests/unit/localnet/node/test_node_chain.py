@@ -213,3 +213,14 @@ def test_time_travel_lasts_and_goes_forward_only() -> None:
     assert chain.author().timestamp == START + 10**9
     wall.now += 5 * SLOT
     assert chain.author().timestamp == START + 10**9 + 5 * SLOT
+
+
+def test_what_breaks_inside_a_runtime_is_logged_once_in_full(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = _chain()
+    monkeypatch.setattr(TinyRuntime, "_Shaky_read", lambda self, data, state: data[99:][0], raising=False)
+    for _ in range(3):
+        with pytest.raises(RuntimeTrap, match="IndexError"):
+            chain.call("Shaky_read", b"")
+    assert caplog.text.count("the runtime failed in Shaky_read") == caplog.text.count("Traceback") == 1

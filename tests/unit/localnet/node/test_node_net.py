@@ -10,7 +10,7 @@ import pytest
 
 import localnet
 from localnet.client import keypair
-from localnet.errors import CallFailed, ChainError, ConfigError, MetadataError
+from localnet.errors import CallFailed, ChainError, ConfigError, LocalnetError, MetadataError
 from localnet.net import TAO, Localnet
 from localnet.sync import SyncLocalnet
 
@@ -52,6 +52,54 @@ async def test_failures_have_the_chains_name(localnet: Localnet) -> None:
         await send("//Alice", "Balances", "give_me_money")
     with pytest.raises(MetadataError, match="no storage item"):
         localnet.query("Balances", "Nothing")
+
+
+async def test_errors_name_what_is_wrong_and_what_is_meant(localnet: Localnet) -> None:
+    pay = {"dest": "//Bob", "value": TAO}
+    for pallet, call, arguments, text in (
+        ("Balance", "transfer_all", {}, "no pallet Balance with calls: Balances"),
+        ("Balances", "transfer_keepalive", {}, "no call Balances.transfer_keepalive: transfer_keep_alive"),
+        (
+            "Balances",
+            "transfer_keep_alive",
+            {**pay, "value": 1.5},
+            r"transfer_keep_alive, value: value 1.5 does not fit",
+        ),
+        ("Balances", "transfer_keep_alive", {**pay, "dest": "Bob"}, "'Bob' is no account"),
+        ("Balances", "transfer_keep_alive", {**pay, "dest": 7}, "7 is no account"),
+    ):
+        with pytest.raises((LocalnetError, ValueError), match=text):
+            await localnet.extrinsic("//Alice", pallet, call, **arguments)
+    with pytest.raises(MetadataError, match=r"SubtensorModule.Tempoo: Tempo\?"):
+        localnet.query("SubtensorModule", "Tempoo", 1)
+    with pytest.raises(MetadataError, match=r"no pallet Subtensor with storage: SubtensorModule\?"):
+        localnet.query("Subtensor", "Tempo", 1)
+    with pytest.raises(ConfigError, match=r"whole number of rao, not 1.5: int"):
+        await localnet.fund("//Zoe", 1.5)  # type: ignore[arg-type]
+    with pytest.raises(ChainError, match="there is no subnet 77"):
+        await localnet.mine_epoch(77)
+    assert localnet.block == 2
+
+
+async def test_a_call_inside_a_call_is_written_like_one(localnet: Localnet) -> None:
+    pay = ("Balances", "transfer_keep_alive", {"dest": "//Zoe", "value": TAO})
+    inner = ("Utility", "batch_all", {"calls": [pay, pay]})
+    await localnet.extrinsic("//Bob", "Proxy", "add_proxy", delegate="//Alice", proxy_type="Any", delay=0)
+    await localnet.extrinsic("//Alice", "Proxy", "proxy", real="//Bob", force_proxy_type=None, call=inner)
+    assert localnet.balance("//Zoe") == 2 * TAO
+
+
+async def test_a_chain_that_does_not_run_says_so_and_one_that_runs_is_not_started_again() -> None:
+    net = Localnet(mining="manual")
+    for look in (lambda: net.block, lambda: net.query("System", "Number"), net.snapshot, lambda: net.client):
+        with pytest.raises(ChainError, match="not running: use it inside"):
+            look()
+    with pytest.raises(ChainError, match="not running: use it inside"):
+        await net.mine()
+    async with net:
+        with pytest.raises(ChainError, match=f"runs already, at {net.url}"):
+            await net.start()
+        assert await net.mine() == 1
 
 
 async def test_a_failure_inside_sudo_is_a_failure(localnet: Localnet) -> None:
@@ -194,3 +242,19 @@ async def test_a_port_in_use_is_named_and_a_stopped_net_frees_its_port() -> None
     for _ in range(2):
         async with Localnet(port=port) as net:
             assert net.url.endswith(f":{port}")
+
+
+async def test_time_travel_is_one_step_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Localnet(mining="manual", clock="step", genesis_time=1_700_000_000_000) as net:
+        await net.mine()
+        slot, there = net.chain.slot_ms, 1_800_000_000_000
+        async with net.miner.hold():
+            travel = asyncio.ensure_future(net.travel(there))
+            await asyncio.sleep(0)
+            await net.mine()
+            assert net.timestamp == 1_700_000_000_000 + slot  # this block is not the traveller's
+        assert await travel == 3 and net.timestamp == there
+        with monkeypatch.context() as patch, pytest.raises(ChainError, match="not now"):
+            patch.setattr(net.chain, "author", lambda *_: (_ for _ in ()).throw(ChainError("not now")))
+            await net.travel(2 * there)
+        assert await net.mine() == 4 and net.timestamp == there + slot

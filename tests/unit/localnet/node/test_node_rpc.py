@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from localnet.net import Localnet
 from localnet.node import outgoing
 from localnet.node import server as server_module
 from localnet.node.connection import Connection
+from localnet.node.rpc_dev import _milliseconds
 
 ALICE = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
 ACCOUNTS = "0x26aa394eea5630e07c48ae0c9558cef7b99d880ec681799c0cf30e8886371da9"  # System.Account
@@ -268,7 +270,7 @@ async def test_fees(net: Localnet, client: Client) -> None:
 
 
 async def test_developer_methods(net: Localnet, client: Client) -> None:
-    snapshot = await client.result("dev_snapshot")
+    block, snapshot = net.block, await client.result("dev_snapshot")
     assert await client.result("dev_newBlock") == net.block_hash and net.block == 4
     await client.result("dev_newBlock", {"count": 3})
     await client.result("dev_newBlock", {"to": 10})
@@ -278,7 +280,7 @@ async def test_developer_methods(net: Localnet, client: Client) -> None:
     assert await client.result("dev_timeTravel", "2040-01-01T00:00:00Z") == 2_208_988_800_000
     assert net.query("Timestamp", "Now") == 2_208_988_800_000
     await client.result("dev_revert", snapshot)
-    assert net.block == snapshot and await client.result("state_getStorage", "0x1234") is None
+    assert net.block == block and await client.result("state_getStorage", "0x1234") is None
 
 
 async def test_http_post(net: Localnet) -> None:
@@ -298,8 +300,12 @@ async def test_http_post(net: Localnet) -> None:
         assert (await post('{"id":1,"method":"dev_newBlock"}'))["result"] == net.block_hash
         async with session.get(url) as answer:
             assert answer.status == 405
-        async with session.post(url, data=b"x" * (server_module.MAX_FRAME + 1)) as answer:
-            assert answer.status == 413
+        for far, status in ({}, 200), ({"Via": "1.1 proxy"}, 413):  # a developer's may be an exported state
+            async with session.post(url, data=b"x" * (server_module.MAX_FRAME + 1), headers=far) as answer:
+                assert answer.status == status
+    old, ask = aiohttp.ClientSession(version=aiohttp.HttpVersion10), '{"id":1,"method":"dev_newBlock"}'
+    async with old as session, session.post(url, data=ask) as answer:  # nginx as it comes
+        assert (await answer.json())["error"]["code"] == -32601
     assert not net.rpc.node.subscriptions._kinds.get("chain_newHead")
 
 
@@ -311,6 +317,15 @@ async def test_http_post(net: Localnet) -> None:
         ({"Origin": "https://example.com"}, False),
         ({"Origin": "null"}, False),
         ({"X-Forwarded-For": "203.0.113.9"}, False),
+        ({"X-Forwarded-Host": "example.com"}, False),
+        ({"X-Real-IP": "203.0.113.9"}, False),
+        ({"Forwarded": "for=203.0.113.9"}, False),
+        ({"Via": "1.1 proxy"}, False),
+        ({"Host": "localhost:9944"}, True),
+        ({"Host": "[::1]:9944"}, True),
+        ({"Host": "example.com"}, False),  # a name that was made to resolve to this machine
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1:3000"}, True),
     ],
 )
 async def test_developer_methods_are_for_this_machine_only(
@@ -367,3 +382,14 @@ async def test_states_older_than_the_history_say_so() -> None:
             assert (error["code"], f"State already discarded for {old}" in error["message"]) == (4003, True)
             assert (await client.result("chain_getHeader", old))["number"] == "0x5"
             assert await client.result("chain_getBlock", old) is None
+
+
+def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        dates = ("2040-01-01T00:00:00", "2040-01-01T00:00:00Z", "2040-01-01T09:00:00+09:00")
+        assert {_milliseconds(date) for date in dates} == {2_208_988_800_000}
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -202,3 +202,25 @@ async def test_a_chain_stops_rather_than_go_on_without_its_file(tmp_path: Path) 
     async with _net(path) as net:
         assert net.block == 2
         assert await net.mine() == 3
+
+
+async def test_a_listener_that_fails_keeps_no_block_from_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "chain.db"
+
+    def fail(*news: object) -> None:
+        raise ZeroDivisionError
+
+    async with _net(path) as net:
+        net.chain.listeners.insert(0, fail)
+        net.chain.reverted.insert(0, fail)
+        await net.mine(3)
+        await net.revert(2)
+        assert caplog.text.count("a listener failed") == 4
+        net.chain.author()  # behind the miner's back: the file does not get it
+        with pytest.raises(StateFileError, match="ends with block 2: block 4 leaves a gap"):
+            await net.mine()
+        assert isinstance(net.miner.failure, StateFileError)
+    async with _net(path) as net:
+        assert net.block == 2 and await net.mine() == 3

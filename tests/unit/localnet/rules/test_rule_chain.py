@@ -193,9 +193,10 @@ def test_the_cheapest_oldest_subnet_past_immunity_makes_room() -> None:
     assert registration.subnet_to_prune(subnets, 100, 200) is None
 
 
-def test_root_replaces_only_strictly_lower_stake() -> None:
-    assert registration.root_uid_to_replace([5, 3, 3], 4) == 1
-    assert registration.root_uid_to_replace([5, 3, 3], 3) is None
+def test_root_gives_up_the_least_stake_that_is_not_immune() -> None:
+    assert registration.root_uid_to_replace([5, 3, 3], [0, 0, 0], 10, 10) == 1
+    assert registration.root_uid_to_replace([5, 3, 4], [0, 1, 0], 10, 10) == 2
+    assert registration.root_uid_to_replace([5, 3, 3], [1, 1, 1], 10, 10) is None
 
 
 def test_rate_limits() -> None:

@@ -48,6 +48,17 @@ def test_a_published_pulse_verifies_and_nothing_near_it_does() -> None:
         timelock.verify(SIGNATURE + SIGNATURE, ROUND, SIGNATURE)
 
 
+def test_of_a_long_signature_only_the_point_counts_and_is_remembered() -> None:
+    timelock._verify.cache_clear()
+    for behind in (b"", b"J", bytes(96)):
+        assert timelock.verify(QUICKNET_KEY + behind, ROUND, SIGNATURE + behind)
+    assert timelock._verify.cache_info().currsize == 1
+    sealed = timelock.unwrap(sdk_sealed(b"x"), ROUND)
+    assert timelock.unseal(sealed, b"0x" + SIGNATURE) == b"x"  # a pulse's b"0x" is passed over where it opens something
+    with pytest.raises(TimelockError, match="SignatureDeserialize"):
+        timelock.verify(QUICKNET_KEY, ROUND, b"0x" + SIGNATURE)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.binary(max_size=300))
 def test_both_sides_open_what_the_other_seals(plaintext: bytes) -> None:

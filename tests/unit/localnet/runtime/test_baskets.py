@@ -182,16 +182,18 @@ class TestDividends:
         assert p.SubnetAlphaOut[NET] == out and p.BasketShares[key("miner")] == 0
         assert chain.rt.alpha_assets.AlphaRecycled[NET] == TAO
 
-    def test_losing_the_seat_recycles_the_queue_and_keeps_the_fund(self, chain: Chain) -> None:
+    def test_losing_the_seat_deposits_the_queue_recycles_dust_and_keeps_the_fund(self, chain: Chain) -> None:
         p = chain.p
         dividend(chain, TAO)
-        shares, uid = p.BasketShares[V], p.Uids[0, V]
-        p.SubnetAlphaOut[NET] += TAO
-        distribution.queue_root_dividend(p, V, NET, TAO)
-        out = p.SubnetAlphaOut[NET]
+        uid, other, dust = p.Uids[0, V], chain.subnet(hotkey="other"), 1_000
+        for netuid, alpha in ((NET, TAO), (other, dust)):
+            p.SubnetAlphaOut[netuid] += alpha
+            distribution.queue_root_dividend(p, V, netuid, alpha)
+        out, shares = (p.SubnetAlphaOut[NET], p.SubnetAlphaOut[other]), p.BasketShares[V]
         registration.replace_neuron(p, 0, uid, EVE)
-        assert p.SubnetAlphaOut[NET] == out - TAO and not list(p.PendingBasketDeposits.keys())
-        assert p.BasketShares[V] == shares
+        assert (p.SubnetAlphaOut[NET], p.SubnetAlphaOut[other]) == (out[0], out[1] - dust)
+        assert not list(p.PendingBasketDeposits.keys())
+        assert p.BasketShares[V] > shares
         chain.do("Bob", "claim_root_with_hotkey", hotkey=V)
         assert event(chain, "RootClaimed")["tao"] > 0
 

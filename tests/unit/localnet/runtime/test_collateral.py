@@ -119,16 +119,35 @@ def test_without_a_share_everything_is_burned(m: Market) -> None:
     assert collateral.record_of(m.p, m.net, NEW, CHARLIE) is None
 
 
-def test_what_a_thin_pool_does_not_take_within_five_percent_comes_back(m: Market) -> None:
-    m.p.SubnetTAO[m.net] = 10 * TAO
-    m.p.SubnetAlphaIn[m.net] = 10 * TAO
-    m.p.Burn[m.net] = 2 * TAO
-    free, spot = m.rt.balances.free(CHARLIE), staking.spot_price(m.p, m.net)
+@pytest.mark.parametrize("call, more", [("burned_register", {}), ("register_limit", {"limit_price": 20 * TAO})])
+def test_the_whole_price_is_spent_within_five_percent_or_nobody_registers(
+    m: Market, call: str, more: dict[str, int]
+) -> None:
+    """test_registration_collateral_swap_requires_full_charge: a price of 20 TAO, half of it locked, in pools of 100 and
+    of 10,000 TAO."""
+    p, price = m.p, 20 * TAO
+    p.Burn[m.net] = price
+    m.rt.balances.mint(CHARLIE, 100 * TAO)
+    p.SubnetTAO[m.net] = p.SubnetAlphaIn[m.net] = 100 * TAO
+    free = m.rt.balances.free(CHARLIE)
+    assert m.refusal(CHARLIE, call, netuid=m.net, hotkey=NEW, **more) == "SlippageTooHigh"
+    assert (p.Uids[m.net, NEW], p.Burn[m.net], m.rt.balances.free(CHARLIE)) == (None, price, free)
+    p.SubnetTAO[m.net] = price // 2_000  # more than can be put into a swap at all
+    assert m.refusal(CHARLIE, call, netuid=m.net, hotkey=NEW, **more) == "SlippageTooHigh"
+    p.SubnetTAO[m.net] = p.SubnetAlphaIn[m.net] = 10_000 * TAO
+    swap = market.buy(staking.pool_of(p, m.net), price, 33)
+    m.call(CHARLIE, call, netuid=m.net, hotkey=NEW, **more)
+    assert free - m.rt.balances.free(CHARLIE) == price
+    assert record(m).locked == swap.paid_out * rules.split_price(price, HALF, 0, ONE).topup // price > 0
+
+
+def test_a_price_that_is_burned_whole_is_spent_at_any_price(m: Market) -> None:
+    m.root("AdminUtils", "sudo_set_collateral_lock_share", netuid=m.net, lock_share=0)
+    m.p.Burn[m.net] = 20 * TAO
+    m.p.SubnetTAO[m.net] = m.p.SubnetAlphaIn[m.net] = 10 * TAO
+    free = m.rt.balances.free(CHARLIE)
     register(m)
-    spent = free - m.rt.balances.free(CHARLIE)
-    assert 0 < spent < TAO  # a 5 % higher price is reached after about a quarter of a TAO
-    assert staking.spot_price(m.p, m.net) <= spot * 105 // 100 + 1
-    assert m.last("StakeAdded")[2] == rules.split_price(2 * TAO, HALF, 0, ONE).topup  # as the chain reports it
+    assert free - m.rt.balances.free(CHARLIE) == 20 * TAO
 
 
 def test_a_pruned_miner_pays_less_the_next_time_at_the_present_ratio(m: Market) -> None:

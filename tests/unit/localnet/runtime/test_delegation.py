@@ -9,7 +9,7 @@ import pytest
 from localnet.errors import InvalidTransaction
 from localnet.rules.fixed import U64_MAX
 from localnet.runtime.framework import Signed
-from localnet.runtime.subtensor import children, staking
+from localnet.runtime.subtensor import children, delegation, dissolution, staking
 from tests.support.market import ALICE, BOB, BOB_HOT, CHARLIE, HOT, TAO, Market, fresh
 
 A, B, C = (bytes(31) + bytes((n,)) for n in (11, 12, 13))
@@ -167,15 +167,40 @@ def test_who_may_set_children_and_how_often(m: Market) -> None:
     m.call(BOB, "set_children", **put(m, []))
 
 
-def test_losing_the_stake_cancels_pending_children(m: Market) -> None:
+def test_pending_children_of_a_parent_that_lost_its_stake_are_dropped_when_they_are_due(m: Market) -> None:
     m.call(BOB, "add_stake", hotkey=BOB_HOT, netuid=m.net, amount_staked=10 * TAO)
     m.p.StakeThreshold.put(5 * TAO)
     m.call(BOB, "set_children", **put(m, [(1, A)]))
-    m.call(BOB, "unstake_all", hotkey=BOB_HOT)
-    assert (m.net, BOB_HOT) in m.p.PendingChildKeys  # as on chain: only remove_stake looks
-    m.call(BOB, "add_stake", hotkey=BOB_HOT, netuid=m.net, amount_staked=10 * TAO)
     m.call(BOB, "remove_stake", hotkey=BOB_HOT, netuid=m.net, amount_unstaked=10**18)
-    assert (m.net, BOB_HOT) not in m.p.PendingChildKeys
+    assert (m.net, BOB_HOT) in m.p.PendingChildKeys
+    m.at(m.rt.number + m.p.PendingChildKeyCooldown.get() + 1)
+    children.apply_pending(m.p, m.net)
+    assert (m.net, BOB_HOT) not in m.p.PendingChildKeys and not m.p.ChildKeys[BOB_HOT, m.net]
+
+
+def test_children_of_a_parent_below_the_threshold_count_for_nothing(m: Market) -> None:
+    """ChildkeyThresholdChecks and ChildkeyThresholdSuspended of spec 461; the edges themselves stay."""
+    p, half = m.p, U64_MAX // 2
+    m.call(BOB, "add_stake", hotkey=BOB_HOT, netuid=m.net, amount_staked=10 * TAO)
+    children._connect(p, BOB_HOT, m.net, [(half, A)])
+    p.StakeThreshold.put(5 * TAO)
+    split = staking.inherited_weights(p, m.net, [BOB_HOT, A])
+    assert split[1][1] > 0
+    m.call(BOB, "remove_stake", hotkey=BOB_HOT, netuid=m.net, amount_unstaked=6 * TAO)
+    held = p.TotalHotkeyAlpha[BOB_HOT, m.net]
+    assert staking.inherited_weights(p, m.net, [A])[0][1] > 0  # until the block ends
+    children.recheck_parents(p)
+    assert [alpha for _, alpha, _ in staking.inherited_weights(p, m.net, [BOB_HOT, A])] == [held, 0]
+    assert p.ChildKeys[BOB_HOT, m.net] == [(half, A)] and not list(p.ChildkeyThresholdChecks.keys())
+    p.SubnetOwnerHotkey[m.net] = BOB_HOT  # a subnet's owner needs no stake for it there
+    assert staking.children_of(p, BOB_HOT, m.net) == [(half, A)] and staking.parents_of(p, A, m.net)
+    p.SubnetOwnerHotkey[m.net] = HOT
+    m.call(BOB, "add_stake", hotkey=BOB_HOT, netuid=m.net, amount_staked=6 * TAO)
+    children.recheck_parents(p)
+    assert staking.parents_of(p, A, m.net) == [(half, BOB_HOT)]
+    dissolution._delete_alpha(p, m.net)
+    children.recheck_parents(p)
+    assert BOB_HOT in p.ChildkeyThresholdSuspended
 
 
 def test_stake_weight_follows_the_edges(m: Market) -> None:

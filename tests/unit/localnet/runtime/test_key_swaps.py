@@ -167,6 +167,7 @@ def test_children_parents_and_pending_children_follow(subnet: Chain) -> None:
     assert (OLD, 2) not in p.ChildKeys and (OLD, 2) not in p.ParentKeys
     assert p.PendingChildKeys[2, NEW] == ([(3, child)], 99) and (2, OLD) not in p.PendingChildKeys
     assert p.PendingChildKeys[2, key("waiting")] == ([(2, child), (1, NEW)], 88)
+    assert NEW in p.ChildkeyThresholdChecks  # whether it has the stake for them
 
 
 def test_a_hotkey_cannot_take_the_place_of_its_own_parent(subnet: Chain) -> None:

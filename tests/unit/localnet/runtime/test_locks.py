@@ -119,6 +119,18 @@ def test_a_member_leaves_its_sum_whole(mode: Mode) -> None:
     assert abs(rest.conviction - alone.conviction) <= ONE
 
 
+@pytest.mark.parametrize("mode", [GENERAL, PERPETUAL])
+def test_a_member_newer_than_its_sum_leaves_it_whole(mode: Mode) -> None:
+    """The others are brought to the member's block before it is taken out of the sum."""
+    mine, others = LockState(10_000_000, 0, 0), LockState(30_000_000, 5_000_000 * ONE, 0)
+    together, mine = others.plus(mine.locked_mass, 0), rules.roll(mine, 5_000, RATES, mode)
+    own, bucket = rules.roll_bucket(mine, together, 9_000, RATES, mode)
+    assert own == rules.roll(mine, 9_000, RATES, mode) and bucket.last_update == 9_000
+    rest, alone = bucket.minus(own.locked_mass, own.conviction), rules.roll(others, 9_000, RATES, mode)
+    assert abs(rest.locked_mass - alone.locked_mass) <= 2
+    assert abs(rest.conviction - alone.conviction) <= ONE
+
+
 def test_the_gate_is_more_than_18_percent() -> None:
     assert not rules.clears_gate(1_800 * ONE, 10_000)
     assert rules.clears_gate(1_800 * ONE + 1, 10_000)
@@ -244,6 +256,26 @@ def test_a_transfer_takes_the_lock_along_to_those_who_accept_it(m: Market) -> No
     assert hers.conviction / ONE == pytest.approx(everything // 8, abs=2)  # in proportion to the mass
     m.call(ALICE, "set_reject_locked_alpha", enabled=True)
     assert ALICE not in m.p.AccountFlags
+
+
+@pytest.mark.parametrize("owner, survives", [(BOB, True), (CHARLIE, False)])
+def test_conviction_goes_along_to_a_hotkey_of_the_same_owner_only(m: Market, owner: bytes, survives: bool) -> None:
+    """do_transfer_stake_and_hotkey_same_subnet_moves_lock_to_destination_hotkey, _same_owner_preserves_conviction."""
+    target, everything = bytes(31) + b"\5", held(m)
+    m.call(owner, "try_associate_hotkey", hotkey=target)
+    m.call(ALICE, "set_reject_locked_alpha", enabled=False)
+    m.p.DecayingLock[ALICE, m.net] = False
+    mass, built = everything // 2, everything // 4
+    put(m, CHARLIE, BOB_HOT, mass, built)
+    onto = {"destination_coldkey": ALICE, "origin_hotkey": BOB_HOT, "destination_hotkey": target}
+    within = {"origin_netuid": m.net, "destination_netuid": m.net, "alpha_amount": everything}
+    m.call(CHARLIE, "transfer_stake_and_hotkey", **onto, **within)
+    state = {
+        "locked_mass": mass, "conviction": {"bits": built * ONE if survives else 0}, "last_update": m.rt.number,
+    }  # fmt: skip
+    assert m.p.Lock[ALICE, m.net, target] == m.p.HotkeyLock[m.net, target] == state
+    assert m.p.Lock[CHARLIE, m.net, BOB_HOT] is None and m.p.HotkeyLock[m.net, BOB_HOT] is None
+    assert m.p.Lock[ALICE, m.net, BOB_HOT] is None
 
 
 def test_locked_alpha_does_not_go_to_a_lock_on_another_hotkey(m: Market) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from localnet.rules.fixed import ONE32
 from localnet.runtime.profile import MAINNET
-from localnet.runtime.subtensor import networks, staking
+from localnet.runtime.subtensor import networks, registration, staking
 from tests.support.spec_chain import TAO, Chain, key
 
 HOT = key("hot")
@@ -92,7 +92,7 @@ def test_start_call_needs_the_owner_once_and_the_delay(chain: Chain) -> None:
     chain.fails("SubnetNotExists", "Alice", "start_call", netuid=9)
     chain.fails("BadOrigin", "Bob", "start_call", netuid=netuid)
     chain.p.StartCallDelay.put(5)
-    chain.fails("NeedWaitingMoreBlocksToStarCall", "Alice", "start_call", netuid=netuid)
+    chain.fails("StartCallNotReady", "Alice", "start_call", netuid=netuid)
     chain.next(5)
     chain.do("Alice", "start_call", netuid=netuid)
     assert chain.p.FirstEmissionBlockNumber[netuid] == chain.block + 1 and chain.p.SubtokenEnabled[netuid]
@@ -127,6 +127,22 @@ def test_root_validators_become_parents_of_a_new_subnet_s_owner(chain: Chain) ->
     netuid = chain.subnet(started=False)
     parents = [parent for _, parent in chain.p.ParentKeys[key("owner_hot"), netuid]]
     assert parents == [key("root_validator")]
+
+
+def test_a_new_root_validator_becomes_the_parent_of_every_subnet_s_owner(chain: Chain) -> None:
+    """Not where it chose children itself; and no longer than it keeps its seat."""
+    p, chosen, netuid = chain.p, chain.subnet(), chain.subnet("Charlie", "other_owner")
+    own, edge = [(1 << 60, key("child"))], [((1 << 64) - 1, key("other_owner"))]
+    chain.do("Bob", "try_associate_hotkey", hotkey=key("validator"))
+    chain.do("Bob", "set_children", hotkey=key("validator"), netuid=chosen, children=own)
+    chain.do("Bob", "root_register", hotkey=key("validator"))
+    assert p.ChildKeys[key("validator"), netuid] == edge
+    assert p.ChildKeys[key("validator"), chosen] == [] and p.PendingChildKeys[chosen, key("validator")][0] == own
+    assert chain.events()[-1] == ("SubtensorModule.SetChildren", (key("validator"), netuid, edge))
+    p.ChildKeys[key("validator"), chosen] = own
+    registration.replace_neuron(p, networks.ROOT, 0, key("heir"))
+    assert p.ChildKeys[key("validator"), netuid] == [] == p.ParentKeys[key("other_owner"), netuid]
+    assert p.ChildKeys[key("validator"), chosen] == own
 
 
 class TestClock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from localnet.runtime.subtensor import registration, staking
 from tests.support.spec_chain import TAO, Chain, key
 
@@ -59,6 +61,10 @@ def test_a_price_limit_is_kept_and_the_old_call_ignores_its_proof(chain: Chain) 
     assert (chain.p.Uids[netuid, key("a")], chain.p.Uids[netuid, key("b")]) == (1, 2)
 
 
+def sealed(reveal_round: int) -> Any:
+    return ("TimelockEncrypted", {"encrypted": b"sealed", "reveal_round": reveal_round})
+
+
 def full(chain: Chain, places: int = 3) -> int:
     """A subnet whose places are all taken: the owner on uid 0, miners on the others, all immune."""
     netuid = chain.subnet()
@@ -78,10 +84,16 @@ def test_in_a_full_subnet_the_weakest_miner_goes_and_its_traces_with_it(chain: C
     p.Bonds[netuid, 1] = [(2, 7)]
     chain.do("miner2", "serve_axon", netuid=netuid, version=1, ip=1, port=1, ip_type=4, protocol=4,
              placeholder1=0, placeholder2=0)  # fmt: skip
+    commitments = chain.rt.commitments
+    for hotkey, field in (("miner1", ("Raw1", b"a")), ("miner2", sealed(9))):
+        chain.do(hotkey, "set_commitment", "Commitments", netuid=netuid, info={"fields": [field]})
+    assert commitments.TimelockedIndex.get() == [(netuid, key("miner2"))]
     chain.next(2)
     assert chain.neuron(netuid, "newcomer") == 2
     assert p.Uids[netuid, key("miner2")] is None and not p.IsNetworkMember[key("miner2"), netuid]
     assert p.Axons[netuid, key("miner2")] is None
+    assert commitments.CommitmentOf[netuid, key("miner2")] is None and commitments.TimelockedIndex.get() == []
+    assert commitments.UsedSpaceOf[netuid, key("miner2")] is None and commitments.LastCommitment[netuid, key("miner1")]
     assert p.Weights[netuid, 1] == [(1, 65535), (2, 0)] and p.Weights[netuid, 2] == []
     assert p.Bonds[netuid, 2] == [] and p.Bonds[netuid, 1] == [(2, 7)]  # columns stay, the epoch masks them
     assert (p.BlockAtRegistration[netuid, 2], p.LastUpdate[netuid][2]) == (chain.block, chain.block)
@@ -106,11 +118,21 @@ def test_the_immune_go_when_nobody_else_is_left(chain: Chain) -> None:
 
 
 class TestRoot:
-    def test_a_seat_is_free_and_makes_a_delegate(self, chain: Chain) -> None:
-        before = chain.rt.balances.free(key("Bob"))
+    def test_a_seat_costs_its_price_which_is_recycled_and_makes_a_delegate(self, chain: Chain) -> None:
+        p, price = chain.p, chain.p.Burn[0]
+        before, issued = (
+            chain.rt.balances.free(key("Bob")),
+            (chain.rt.balances.TotalIssuance.get(), p.TotalIssuance.get()),
+        )
         chain.do("Bob", "root_register", hotkey=key("val"))
-        assert chain.rt.balances.free(key("Bob")) == before
-        assert (chain.p.Uids[0, key("val")], chain.p.Delegates[key("val")]) == (0, 11_796)
+        assert price == TAO // 10 == before - chain.rt.balances.free(key("Bob")) == p.RAORecycledForRegistration[0]
+        assert (chain.rt.balances.TotalIssuance.get(), p.TotalIssuance.get()) == (issued[0] - price, issued[1] - price)
+        assert p.Burn[0] == price * 126 // 100
+        assert (p.Uids[0, key("val")], p.Delegates[key("val")]) == (0, 11_796)
+        chain.next()
+        assert p.Burn[0] < price * 126 // 100
+        chain.rt.balances.transfer(key("Bob"), key("Alice"), chain.rt.balances.free(key("Bob")) - 500, keep_alive=True)
+        chain.fails("InsufficientTaoBalance", "Bob", "root_register", hotkey=key("poor"))
 
     def test_one_seat_a_block_three_an_interval_until_the_first_root_tempo_is_over(self, chain: Chain) -> None:
         for number in range(3):
@@ -123,19 +145,20 @@ class TestRoot:
         chain.next()
         chain.do("Bob", "root_register", hotkey=key("more"))
 
-    def test_a_full_root_gives_a_seat_to_more_stake_only(self, chain: Chain) -> None:
+    def test_a_full_root_gives_up_the_least_stake_once_it_is_not_immune(self, chain: Chain) -> None:
         p = chain.p
         for seat in range(64):
             hotkey = bytes([seat]) * 32
             p.Owner[hotkey] = key("Alice")
             registration.append_neuron(p, 0, hotkey)
             staking.increase_stake(p, hotkey, key("Alice"), 0, 100 + seat)
-        p.Owner[key("val")] = key("Bob")
-        staking.increase_stake(p, key("val"), key("Bob"), 0, 100)
-        chain.fails("StakeTooLowForRoot", "Bob", "root_register", hotkey=key("val"))
-        staking.increase_stake(p, key("val"), key("Bob"), 0, 1)
+        free = chain.rt.balances.free(key("Bob"))
+        chain.fails("NoNeuronIdAvailable", "Bob", "root_register", hotkey=key("val"))
+        assert chain.rt.balances.free(key("Bob")) == free
+        p.ImmunityPeriod[0] = 1
+        p.BlockAtRegistration[0, 0] = chain.next()
         chain.do("Bob", "root_register", hotkey=key("val"))
-        assert p.Uids[0, key("val")] == 0 and p.Uids[0, bytes(32)] is None
+        assert p.Uids[0, key("val")] == 1 and p.Uids[0, bytes([1]) * 32] is None  # uid 0 has less, and is immune
         p.MaxAllowedUids[0] = 65
         chain.next()
         chain.do("Bob", "root_register", hotkey=key("extra"))

@@ -8,6 +8,7 @@ import pytest
 
 from localnet.rules import swap as market
 from localnet.runtime.subtensor import positions, staking
+from tests.support.extrinsics import account
 from tests.support.market import ALICE, BOB, BOB_HOT, CHARLIE, HOT, TAO, Market, fresh
 
 
@@ -23,7 +24,7 @@ def stake(m: Market, who: bytes, hotkey: bytes, tao: int) -> int:
 
 def money(m: Market) -> int:
     """All TAO there is: it only moves."""
-    return sum(account["data"]["free"] for _, account in m.rt.system.Account.items())
+    return sum(one["data"]["free"] for _, one in m.rt.system.Account.items())
 
 
 # -- share pools ------------------------------------------------------------------------------------------------------
@@ -92,12 +93,48 @@ def test_staking_moves_money_reserves_and_shares_together(m: Market) -> None:
     assert p.SubnetVolume[m.net] == volume + 10 * TAO
     assert staking.stake_of(p, BOB_HOT, BOB, m.net) == alpha
     assert p.StakingHotkeys[BOB] == [BOB_HOT]
-    assert p.LastColdkeyHotkeyStakeBlock[BOB, BOB_HOT] == m.rt.number
+    assert p.LastColdkeyHotkeyStakeBlock[BOB, BOB_HOT] is None  # only root stake has an age
     assert free - m.rt.balances.free(BOB) == 10 * TAO
     assert money(m) == everything
 
 
-def test_the_fee_is_burned_and_the_subnets_account_covers_its_pool(m: Market) -> None:
+def authored(m: Market) -> bytes:
+    """The open block gets an author, as a node's blocks have; their account."""
+    m.rt.system.Digest.put({"logs": [("PreRuntime", (b"aura", (7).to_bytes(8, "little")))]})
+    author = m.rt.aura.author()
+    assert author == account("//One")
+    return author
+
+
+def test_a_buys_fee_goes_to_the_blocks_author(m: Market) -> None:
+    """100 % of swap fees, as of spec 461; the recorded local node's block is sealed with One's key."""
+    author = authored(m)
+    before, issued = m.rt.balances.free(author), money(m)
+    stake(m, BOB, BOB_HOT, 10 * TAO)
+    fee = m.last("StakeAdded")[5]
+    assert m.rt.balances.free(author) - before == fee > 0 and money(m) == issued
+    subnet = staking.subnet_account(m.p, m.net)
+    assert m.last("Transfer", "Balances") == {"from": subnet, "to": author, "amount": fee}
+
+
+def test_a_sales_fee_is_sold_for_the_blocks_author(m: Market) -> None:
+    author, p = authored(m), m.p
+    stake(m, BOB, BOB_HOT, 10 * TAO)
+    before, pool, out = m.rt.balances.free(author), staking.pool_of(p, m.net), p.SubnetAlphaOut[m.net]
+    flow, burned = p.SubnetTaoFlow[m.net], m.rt.alpha_assets.AlphaBurned[m.net]
+    alpha = staking.stake_of(p, BOB_HOT, BOB, m.net)
+    m.call(BOB, "remove_stake", hotkey=BOB_HOT, netuid=m.net, amount_unstaked=alpha)
+    sale = market.sell(pool, alpha, 33)
+    after = market.Pool(pool.tao - sale.paid_out, pool.alpha + sale.paid_in, pool.quote_weight)
+    fee = market.sell(after, sale.fee, 0)
+    assert m.rt.balances.free(author) - before == fee.paid_out > 0
+    assert p.SubnetTAO[m.net] == pool.tao - sale.paid_out - fee.paid_out
+    assert p.SubnetAlphaOut[m.net] == out - alpha  # nothing is left that nobody holds
+    assert p.SubnetTaoFlow[m.net] == flow - sale.paid_out - fee.paid_out
+    assert m.rt.alpha_assets.AlphaBurned[m.net] == burned
+
+
+def test_without_author_the_fee_is_burned_and_the_subnets_account_covers_its_pool(m: Market) -> None:
     before = m.rt.balances.free(staking.burn_account(m.p))
     stake(m, BOB, BOB_HOT, 10 * TAO)
     assert m.rt.balances.free(staking.burn_account(m.p)) - before == m.last("StakeAdded")[5]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from localnet.rules.fixed import U64_MAX
 from localnet.runtime.profile import FAST
-from localnet.runtime.subtensor import limits, registration
-from tests.support.market import ALICE, BOB, Market, fresh
+from localnet.runtime.subtensor import children, limits, registration, staking
+from tests.support.market import ALICE, BOB, TAO, Market, fresh
 
 VALUES = [17, 42, 8, 56, 23, 91, 34, 77, 12, 65, 3, 88, 29, 51, 74, 39]
 FLAGS = [bool(int(flag)) for flag in "0001011101010110"]
@@ -92,10 +93,36 @@ def test_what_belongs_to_a_removed_hotkey_goes(m: Market) -> None:
     p.AlphaDividendsPerSubnet[net, hotkey(0)] = 5
     p.LastHotkeyEmissionOnNetuid[hotkey(0), net] = 5
     p.AlphaDividendsPerSubnet[net, hotkey(3)] = 7
+    commitments = m.rt.commitments
+    for who in (hotkey(0), hotkey(3)):
+        commitments.CommitmentOf[net, who] = {"deposit": 0, "block": 1, "info": {"fields": ["None"]}}
     trim(m)
+    assert [(net, who) in commitments.CommitmentOf for who in (hotkey(0), hotkey(3))] == [False, True]
     assert [key in p.AlphaDividendsPerSubnet for key in ((net, hotkey(0)), (net, hotkey(3)))] == [False, True]
     assert (hotkey(0), net) not in p.LastHotkeyEmissionOnNetuid and (hotkey(0), net) not in p.IsNetworkMember
     assert p.IsNetworkMember[hotkey(3), net] and all((net, hotkey(0)) not in item for item in axon)
+
+
+def test_members_of_root_leave_as_those_that_are_replaced_do(m: Market) -> None:
+    """Dividends they earned while they had a seat are deposited, what is too little for that is recycled, and they stop
+    to stand behind subnets' owners."""
+    p, net = m.p, m.net
+    for uid in range(6):
+        registration.append_neuron(p, 0, hotkey(uid))
+        staking.increase_stake(p, hotkey(uid), BOB, 0, TAO)
+    p.MinAllowedUids[0] = 2
+    m.at(p.ImmunityPeriod[0] + m.rt.number)
+    children.follow_owner(p, hotkey(5), net)
+    assert p.ParentKeys[NOBODY, net] == [(U64_MAX, hotkey(5))]
+    for uid, alpha in ((3, 7), (4, 10 * TAO), (5, 10 * TAO)):
+        p.PendingBasketDeposits[hotkey(uid), net] = alpha
+    p.SubnetAlphaOut[net] += 20 * TAO + 7
+    out = p.SubnetAlphaOut[net]
+    m.root("AdminUtils", "sudo_trim_to_max_allowed_uids", netuid=0, max_n=3)
+    assert p.SubnetworkN[0] == 3 and not list(p.PendingBasketDeposits.keys())
+    assert p.SubnetAlphaOut[net] == out - 7
+    assert [value["hotkey"] for name, value in m.events() if name == "BasketDeposited"] == [hotkey(5), hotkey(4)]
+    assert p.ChildKeys[hotkey(5), net] == p.ParentKeys[NOBODY, net] == []
 
 
 def test_ethereum_keys_follow_their_uid(m: Market) -> None:
@@ -131,6 +158,8 @@ def test_trimming_refuses_in_the_chains_order(m: Market) -> None:
     assert refuse(BOB) == "BadOrigin"
     assert refuse(None, netuid=42) == "SubnetNotExists"
     assert refuse(None, max_n=3) == refuse(None, max_n=m.p.MaxAllowedUids[m.net] + 1) == "InvalidValue"
+    m.p.MinAllowedUids[m.net] = 0
+    assert refuse(None, max_n=0) == "TrimmingWouldExceedMaxImmunePercentage"  # of none at all, as a Percent counts
     for uid in range(4):
         m.p.BlockAtRegistration[m.net, uid] = m.rt.number
     assert refuse(None, max_n=5) == refuse(None, max_n=6) == "TrimmingWouldExceedMaxImmunePercentage"  # 5 are immune
