@@ -211,7 +211,7 @@ def _paid(report: Report) -> Iterator[str]:
     if p["root_dividend"]:
         yield (
             f"  For its stake on root: {alpha(p['root_dividend'])}; after a take of {alpha(p['root_take'])}, "
-            f"{alpha(p['to_root_stakers'])} wait to be put into the basket of its root stakers."
+            f"{alpha(p['to_root_stakers'])} are for the basket of its root stakers."
         )
     if p["parents"] or p["children"]:
         yield f"  It shares dividends with {p['parents']} parents and has {p['children']} children."

@@ -8,8 +8,7 @@
 
 A snapshot also remembers how far chain time was from wall time, so time travel is undone with the blocks, and which
 transactions were waiting: those that came later are dropped, those that a block has taken since wait again. It is known
-by a serial of its own, and by its block's hash: a block of the same number made later is another block, and the old
-snapshot does not lead there.
+by a serial of its own, and by its block's hash: another block of the same number, made later, is not where it leads.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ class DevStateMethods(DevGroup):
 
     @method("dev_impersonate", dev=True)
     async def impersonate(self, connection: Connection, origin: Any, call: Any) -> Any:
-        """A call of any origin, unsigned, in a new block; what the block says about it.
+        """A call of any origin, unsigned, in a new block; what the block says about it. What an account has waiting in
+        the pool under the same nonce becomes invalid.
 
         origin: "root", "none", an address or "//Name". call: "0x..", or {"pallet", "call", "arguments"}.
         """
@@ -52,7 +53,8 @@ class DevStateMethods(DevGroup):
 
     @method("dev_importState", dev=True)
     async def import_state(self, connection: Connection, document: Any) -> str:
-        """Go on from an exported state: mines up to its block number; the hash of the block that holds it."""
+        """Go on from an exported state: mines up to its block number; the hash of the block that holds it. A large one
+        comes by POST (512 MiB at most)."""
         return hexed((await self.developer.restore(document)).hash)
 
 

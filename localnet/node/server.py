@@ -28,7 +28,7 @@ from localnet.node.rpc import Rpc
 log = logging.getLogger(__name__)
 
 MAX_FRAME = 16 * 2**20  # bytes in; the largest extrinsic is 5 MiB, 10 MiB as hex
-MAX_STATE = 512 * 2**20  # bytes of a POST of whoever may develop: an exported state
+MAX_STATE = 512 * 2**20  # bytes of a POST of whoever may develop: an exported state, one at a time
 MAX_LARGE = 32  # WebSockets that may send as much, and POSTs at a time
 SMALL_FRAME = 2**20  # bytes that the WebSockets after those may send: more than all but the largest extrinsics
 SMALL_BODY = 2**16  # bytes of a POST that is always read
@@ -79,6 +79,7 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._sockets: set[web.WebSocketResponse] = set()
         self._large_posts = 0
+        self._state_posts = 0
         self._waiting = Waiting()
 
     async def start(self) -> None:
@@ -129,18 +130,21 @@ class Server:
 
     async def _post(self, request: web.Request) -> web.Response:
         large = request.body_exists and (request.content_length is None or request.content_length > SMALL_BODY)
-        if large and self._large_posts >= MAX_LARGE:
+        develops = self._may_develop(request)
+        state = develops and (request.content_length or 0) > MAX_FRAME
+        if (large and self._large_posts >= MAX_LARGE) or (state and self._state_posts):
             return web.Response(status=503, text="too many large requests at a time\n")
         self._large_posts += large
+        self._state_posts += state
         try:
-            develops = self._may_develop(request)
-            bounded = request.clone(client_max_size=MAX_STATE) if large and develops else request
+            bounded = request.clone(client_max_size=MAX_STATE) if state else request
             body = await asyncio.wait_for(bounded.read(), BODY_TIME)
             answer = await self.answer(Connection(local=develops, subscribes=False), body)
         except asyncio.TimeoutError:
             return web.Response(status=408, text=f"the request took longer than {BODY_TIME:.0f} s to arrive\n")
         finally:
             self._large_posts -= large
+            self._state_posts -= state
         if answer is None:
             return web.Response(status=204)
         return web.Response(body=answer, content_type="application/json")

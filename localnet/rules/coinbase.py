@@ -16,7 +16,7 @@ Amounts are u64 rao or alpha-rao; fractions are U96F32 (2^-32) or U64F64 (2^-64)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -106,21 +106,19 @@ def enabled_shares(shares: Mapping[int, U64F64], subnets: Sequence[SubnetWeight]
     return {s.netuid: div64(shares[s.netuid], enabled) if s.enabled else 0 for s in subnets}
 
 
-def subnet_shares(subnets: Sequence[SubnetWeight], bar: U64F64 = 0, exponent: U64F64 = 0) -> dict[int, U64F64]:
-    """Share of the block's TAO per eligible subnet. Without a bar there is no gate."""
-    return enabled_shares(emission_gate.gated(demand_shares(subnets), bar, exponent), subnets)
+def subnet_shares(
+    demand: Mapping[int, U64F64], subnets: Sequence[SubnetWeight], bar: U64F64, exponent: U64F64
+) -> dict[int, U64F64]:
+    """Share of the block's TAO per eligible subnet: its demand (`demand_shares`) through the gate, then the switches.
+
+    Without a bar (0) there is no gate.
+    """
+    return enabled_shares(emission_gate.gated(demand, bar, exponent), subnets)
 
 
 def emissions_of(shares: Mapping[int, U64F64], block_tao: int) -> dict[int, U96F32]:
     """TAO of this block per subnet, 32 fraction bits."""
     return {netuid: mul64(block_tao << 64, share) >> 32 for netuid, share in shares.items()}
-
-
-def subnet_emissions(
-    subnets: Sequence[SubnetWeight], block_tao: int, bar: U64F64 = 0, exponent: U64F64 = 0
-) -> dict[int, U96F32]:
-    """TAO of this block per eligible subnet, 32 fraction bits; see `subnet_shares`."""
-    return emissions_of(subnet_shares(subnets, bar, exponent), block_tao)
 
 
 def root_sells(moving_prices: Sequence[I96F32]) -> bool:
@@ -258,20 +256,29 @@ def validator_pool(pending_validator: int, pending_server: int, total_incentive:
 
 
 def distribute(
-    dividends: Mapping[K, int], stakes: Mapping[K, tuple[int, int]], pool: int, root_pool: int, weight: U96F32
+    dividends: Mapping[K, int],
+    stakes: Mapping[K, tuple[int, int]],
+    pool: int,
+    root_pool: int,
+    weight: U96F32,
+    without_seat: Container[K] = (),
 ) -> dict[K, Dividends]:
     """Divide the validators' alpha and root's alpha over hotkeys.
 
     `dividends`: per hotkey after `stake.split_dividend` (used as proportions only); `stakes`: (alpha, root TAO) of
     each. A hotkey's dividend counts to root by its root*w/(alpha + root*w); both sets are then scaled to add up to
-    `pool` (from `validator_pool`) and `root_pool`.
+    `pool` (from `validator_pool`) and `root_pool`. Of a hotkey `without_seat` on root the part that counts to root is
+    nobody's, and the others share its place. When all root parts are 0 nobody gets the root pool.
+
+    The seat is a rule of a public tree newer than spec 461, which notes that an older one gave the part of a hotkey
+    without a seat to its alpha; which of them 461 has is not known.
     """
     parts: dict[K, tuple[int, int]] = {}
     for key, dividend in dividends.items():
         alpha, root = stakes[key]
         weighted = mul32(root << 32, weight)
         to_root = mul32(dividend << 32, div32(weighted, (alpha << 32) + weighted))
-        parts[key] = (sub_floor0(dividend << 32, to_root), to_root)
+        parts[key] = (sub_floor0(dividend << 32, to_root), 0 if key in without_seat else to_root)
     total_alpha = sum(alpha for alpha, _ in parts.values())
     total_root = sum(root for _, root in parts.values())
     return {

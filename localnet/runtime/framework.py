@@ -233,6 +233,13 @@ class StorageMap(_Storage[T]):
         for raw in self.rt.state.keys(start):
             yield self._decode_key(raw, len(start), len(prefix))
 
+    def keys_after(self, cursor: bytes | None) -> Iterator[Any]:
+        """Keys in storage order from behind the full storage key `cursor` on; what lies before it is not decoded."""
+        start = self.entry.prefix
+        for raw in self.rt.state.keys(start):
+            if cursor is None or raw > cursor:
+                yield self._decode_key(raw, len(start), 0)
+
     def items(self, *prefix: Any) -> Iterator[tuple[Any, T]]:
         start = self.prefix(*prefix)
         for raw in self.rt.state.keys(start):

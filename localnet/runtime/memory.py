@@ -1,5 +1,5 @@
-"""The smallest `State`: a dict, a stack of overlays, and all keys in order. For the runtime on its own, in tests and
-simulations."""
+"""The smallest `State`: a dict, its keys in order, and an undo journal for each open transaction. For the runtime on
+its own, in tests and simulations."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from collections.abc import Iterator, Mapping
 class MemoryState:
     def __init__(self, values: Mapping[bytes, bytes | None] | None = None) -> None:
         """`values`: what is there at the start."""
-        self._layers: list[dict[bytes, bytes | None]] = [dict(values or {})]
-        self._known = set(self._layers[0])  # every key that was ever written
-        self._order = sorted(self._known)
+        self._values = {key: value for key, value in (values or {}).items() if value is not None}
+        self._order = sorted(self._values)
+        self._journals: list[dict[bytes, bytes | None]] = []  # key -> value before its first write
 
     def get(self, key: bytes) -> bytes | None:
-        layers = self._layers
-        if len(layers) > 1:
-            for layer in reversed(layers):
-                if key in layer:
-                    return layer[key]
-            return None
-        return layers[0].get(key)
+        return self._values.get(key)
 
     def put(self, key: bytes, value: bytes | None) -> None:
-        self._layers[-1][key] = value
-        if key not in self._known:
-            self._known.add(key)
-            insort(self._order, key)
+        if self._journals:
+            self._journals[-1].setdefault(key, self._values.get(key))
+        self._set(key, value)
+
+    def _set(self, key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            if key not in self._values:
+                insort(self._order, key)
+            self._values[key] = value
+        elif key in self._values:
+            del self._values[key]
+            del self._order[bisect_left(self._order, key)]
 
     def keys(self, prefix: bytes) -> Iterator[bytes]:
-        found = []
-        for at in range(bisect_left(self._order, prefix), len(self._order)):
-            key = self._order[at]
-            if not key.startswith(prefix):
-                break
-            if self.get(key) is not None:
-                found.append(key)
-        return iter(found)
+        """Those that are there now; what is deleted before its turn is passed over."""
+        low = bisect_left(self._order, prefix)
+        high = bisect_left(self._order, True, low, key=lambda key: not key.startswith(prefix))
+        return (key for key in self._order[low:high] if key in self._values)
 
     def begin(self) -> None:
-        self._layers.append({})
+        self._journals.append({})
 
     def commit(self) -> None:
-        top = self._layers.pop()
-        self._layers[-1].update(top)
+        inner = self._journals.pop()
+        if self._journals:
+            for key, old in inner.items():
+                self._journals[-1].setdefault(key, old)
 
     def rollback(self) -> None:
-        self._layers.pop()
+        for key, old in self._journals.pop().items():
+            self._set(key, old)

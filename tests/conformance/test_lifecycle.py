@@ -176,10 +176,13 @@ class TestLifecycle:
         )
         assert (outcome.ok, outcome.error) == (False, "HotKeyAlreadyRegisteredInSubNet")
 
-    def test_the_validator_registers_on_root(self, stage: Stage) -> None:
+    def test_a_hotkey_registers_on_root(self, stage: Stage) -> None:
+        """Not the validator's: on every subnet a root validator's stake is put behind the owner."""
         stage.until("a free root slot", lambda: stage.item("RegistrationsThisInterval", 0) < 3)
-        stage.client.do("root_register", stage.validator).expect()
-        assert stage.client.uid(0, stage.validator.hot) is not None
+        newcomer, owner = stage.miners[1], stage.item("SubnetOwnerHotkey", stage.netuid)
+        stage.client.do("root_register", newcomer).expect()
+        assert stage.client.uid(0, newcomer.hot) is not None
+        assert stage.observer.children(stage.netuid, newcomer.hot) == [owner]
 
     def test_stake_is_added(self, stage: Stage) -> None:
         hotkey, cold = stage.validator.hot, stage.validator.cold

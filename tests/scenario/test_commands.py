@@ -126,7 +126,7 @@ async def test_an_honest_epoch_passes_the_audit(localnet: Localnet, capsys: pyte
         await audit(localnet.url, netuid, epoch=newest + 1, as_json=True)
 
 
-async def test_a_chain_that_pays_by_other_weights_fails_the_audit(
+async def test_a_chain_that_pays_other_than_by_its_weights_fails_the_audit(
     localnet: Localnet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with Chain(localnet.url) as chain:
@@ -134,9 +134,12 @@ async def test_a_chain_that_pays_by_other_weights_fails_the_audit(
         last = int(await chain.query("LastEpochBlock", netuid))
         uids = (await chain.metagraph(netuid)).uids(h.ss58 for h in (*VALIDATORS, *MINERS))
     await localnet.mine_to(last + TEMPO - 1)
-    # Written at the start of the epoch's own block, where nobody could have set weights.
-    favour = [(uids[MINERS[0].ss58], 65535)]
-    await localnet.set_storage("SubtensorModule", "Weights", netuid, uids[VALIDATORS[0].ss58], value=favour)
+    # Written at the end of the epoch's own block: what the epoch made of the weights is not what the chain says.
+    favoured = [
+        65535 if uid == uids[MINERS[0].ss58] else 0
+        for uid in range(len(localnet.query("SubtensorModule", "Active", netuid)))
+    ]
+    await localnet.set_storage("SubtensorModule", "Incentive", netuid, value=favoured)
     assert await audit(localnet.url, netuid, epoch=None, as_json=True) == 1
     result = printed(capsys)
     assert result["block"] == last + TEMPO and not result["ok"]

@@ -50,7 +50,7 @@ VALIDATORS = {"validator-a": 400.0, "validator-b": 380.0, "validator-c": 360.0} 
 KILLS = (Phase.COMMIT, Phase.REVEAL, Phase.SCORE, Phase.AGGREGATE, Phase.ASSIGN, Phase.TRAIN)  # of windows 0 to 5
 LAST = len(KILLS)  # the window in which everybody has to be back
 BLOCK_TIME = 0.25  # seconds
-STARTING_BLOCK_TIME = 1.0  # while neurons start: that takes a phase or two of these windows, and nothing of a real one
+STARTING_BLOCK_TIME = 3.0  # while neurons start: that takes a phase or two of these windows, and nothing of a real one
 WORDS = Path(__file__).read_text().split()  # any prose will do
 CHANGES = (
     ("architecture.hidden_size", "32"), ("architecture.intermediate_size", "64"),

@@ -21,8 +21,7 @@ HOT, BOB_HOT = account("//AliceHot"), account("//BobHot")  # Alice's subnet hotk
 def _template() -> tuple[Market, dict[bytes, bytes | None], list[bytes]]:
     """Making a runtime takes longer than a test does: one is made, and its state handed out again and again."""
     market = Market(SpecRuntime.in_memory())
-    assert isinstance(market.rt.state, MemoryState)
-    return market, dict(market.rt.state._layers[0]), list(market.rt.events)
+    return market, market.contents(), list(market.rt.events)
 
 
 def fresh() -> Market:
@@ -62,6 +61,10 @@ class Market:
     def root(self, pallet: str, function: str, **arguments: Any) -> None:
         self.dispatch(Root(), pallet, function, **arguments)
 
+    def contents(self) -> dict[bytes, bytes | None]:
+        """Everything the chain holds."""
+        return {raw: self.rt.state.get(raw) for raw in self.rt.state.keys(b"")}
+
     def at(self, number: int) -> None:
         """Pretend that it is block `number`, without the hooks of the blocks between."""
         self.rt.system.Number.put(number)
@@ -78,12 +81,12 @@ class Market:
 
     def refusal(self, who: bytes | None, function: str, pallet: str = "SubtensorModule", **arguments: Any) -> str:
         """Name of the error the call fails with; the state stays as it was."""
-        before = dict(self.rt.state._layers[0])  # type: ignore[attr-defined]
+        before = self.contents()
         events = len(self.rt.events)
         try:
             self.dispatch(Root() if who is None else Signed(who), pallet, function, **arguments)
         except DispatchError as error:
-            assert self.rt.state._layers == [before], "a failed call left something behind"  # type: ignore[attr-defined]
+            assert self.contents() == before, "a failed call left something behind"
             assert len(self.rt.events) == events
             return error.name
         raise AssertionError(f"{function} succeeded")

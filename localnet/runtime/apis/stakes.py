@@ -117,9 +117,14 @@ def get_most_convicted_hotkey_on_subnet(rt: SpecRuntime, netuid: int) -> bytes |
 # -- delegates ------------------------------------------------------------------------------------------------------
 
 
+def _positions(p: Subtensor, hotkey: bytes, *coldkey: bytes) -> list[Any]:
+    """The remaining key of each position on a hotkey; shares in the legacy format count too."""
+    return list(dict.fromkeys([*p.AlphaV2.keys(hotkey, *coldkey), *p.Alpha.keys(hotkey, *coldkey)]))
+
+
 def _nominators(p: Subtensor, hotkey: bytes) -> list[tuple[bytes, list[tuple[int, int]]]]:
     stakes: dict[bytes, list[tuple[int, int]]] = {}
-    for coldkey, netuid in p.AlphaV2.keys(hotkey):
+    for coldkey, netuid in _positions(p, hotkey):
         if common.exists(p, netuid) and not staking.share_of(p, hotkey, coldkey, netuid).is_zero:
             stakes.setdefault(coldkey, []).append((netuid, staking.stake_of(p, hotkey, coldkey, netuid)))
     return sorted(stakes.items())
@@ -172,5 +177,5 @@ def get_delegated(rt: SpecRuntime, coldkey: bytes) -> list[tuple[dict[str, Any],
     return [
         (_delegate(p, hotkey, with_nominators=False), (netuid, staking.stake_of(p, hotkey, coldkey, netuid)))
         for hotkey in p.Delegates.keys()
-        for netuid in p.AlphaV2.keys(hotkey, coldkey)
+        for netuid in _positions(p, hotkey, coldkey)
     ]

@@ -114,6 +114,11 @@ class Balances(Pallet):
         if amount:
             self._write(who, self.free(who) + amount)
 
+    def deposit(self, who: bytes, amount: int) -> None:
+        """Free balance that was created already: the caller adds it to TotalIssuance, once for many accounts."""
+        self._write(who, self.free(who) + amount)
+        self.emit("Deposit", who=who, amount=amount)
+
     def burn(self, who: bytes, amount: int) -> None:
         """Destroy `amount` of `who`'s free balance. Raises FundsUnavailable, ConsumerRemaining."""
         free = self.free(who)

@@ -1,6 +1,5 @@
 """Money of baskets: TAO between subnets' accounts, the fund's root slot, trades without a fee.
 
-transaction                               all or nothing, for steps that may fail while the call goes on
 move_cash, record_flow                    TAO follows what is traded
 credit_root_slot, debit_root_slot         a fund's TAO is root stake
 sell, sell_for_root, buy                  in parts where a pool takes less at once
@@ -8,8 +7,6 @@ sell, sell_for_root, buy                  in parts where a pool takes less at on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from localnet.errors import DispatchError
@@ -21,20 +18,6 @@ if TYPE_CHECKING:
     from localnet.runtime.subtensor.pallet import Subtensor
 
 ROOT = staking.ROOT
-
-
-@contextmanager
-def transaction(p: Subtensor) -> Iterator[None]:
-    """All or nothing: an error takes back what was written and said since, and goes on."""
-    mark = len(p.rt.events)
-    p.rt.state.begin()
-    try:
-        yield
-    except BaseException:
-        p.rt.state.rollback()
-        del p.rt.events[mark:]
-        raise
-    p.rt.state.commit()
 
 
 def move_cash(p: Subtensor, source: int, target: int, tao: int) -> None:
@@ -77,7 +60,7 @@ def sell(p: Subtensor, netuid: int, alpha: int) -> int:
     Raises the Swap pallet's errors.
     """
     total = 0
-    with transaction(p):
+    with p.rt.transaction():
         while alpha:
             most = p.SubnetAlphaIn[netuid] * market.MAX_INPUT_MULTIPLE
             part = alpha if staking.is_stable(p, netuid) or not most else min(alpha, most)
@@ -95,7 +78,7 @@ def buy(p: Subtensor, netuid: int, tao: int) -> int:
     Raises the Swap pallet's errors.
     """
     total = 0
-    with transaction(p):
+    with p.rt.transaction():
         while tao:
             most = p.SubnetTAO[netuid] * market.MAX_INPUT_MULTIPLE
             part = tao if staking.is_stable(p, netuid) or not most else min(tao, most)

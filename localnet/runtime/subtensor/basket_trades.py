@@ -98,13 +98,11 @@ def _trade(p: Subtensor, hotkey: bytes, source: int, target: int, amount: int, l
 
 def _ensure_spread(p: Subtensor, hotkey: bytes, source: int, target: int, others: int) -> None:
     """What was bought may not be more than its cap of the fund. Raises BasketConcentrationCapExceeded."""
-    total, value = others, 0
-    for netuid in (source, target):
-        alpha = held(p, hotkey, netuid)
-        value = realizable(p, netuid, alpha) or 0
-        total += guarded(p, netuid, alpha, value)
+    left, bought = held(p, hotkey, source), held(p, hotkey, target)
+    left_value, bought_value = realizable(p, source, left) or 0, realizable(p, target, bought) or 0
+    total = others + guarded(p, source, left, left_value) + guarded(p, target, bought, bought_value)
     cap = p.BasketConcentrationCap.get()
-    if rules.concentration_binds(cap, len(networks.netuids(p))) and not rules.within_cap(value, total, cap):
+    if rules.concentration_binds(cap, len(networks.netuids(p))) and not rules.within_cap(bought_value, total, cap):
         raise p.error("BasketConcentrationCapExceeded")
 
 

@@ -15,7 +15,7 @@ from localnet.errors import DispatchError
 from localnet.rules import baskets as rules
 from localnet.rules import swap as market
 from localnet.rules.errors import SwapError
-from localnet.rules.fixed import ONE64, U64F64, to_u64
+from localnet.rules.fixed import U64F64, to_u64
 from localnet.runtime.subtensor import staking
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def nav(p: Subtensor, hotkey: bytes) -> int:
 
 def slow_price(p: Subtensor, netuid: int) -> U64F64:
     """Moving price, TAO per alpha."""
-    return ONE64 if staking.is_stable(p, netuid) else max(p.SubnetMovingPrice[netuid]["bits"], 0) << 32
+    return staking.moving_price(p, netuid) << 32
 
 
 def guarded(p: Subtensor, netuid: int, alpha: int, value: int) -> int:

@@ -40,7 +40,7 @@ def convert_holding(p: Subtensor, hotkey: bytes, netuid: int) -> bool:
     """Sell a holding whole into the fund's root slot. False when nothing is held, or the sale failed and it stays."""
     alpha = held(p, hotkey, netuid)
     try:
-        with basket_money.transaction(p):
+        with p.rt.transaction():
             if not alpha:
                 return False
             staking.decrease_stake(p, hotkey, escrow_account(p), netuid, alpha)
@@ -95,8 +95,7 @@ def flush(p: Subtensor, hotkey: bytes) -> bytes | None:
 def deposit_next(p: Subtensor) -> None:
     """One validator's queue a block, in turn; a block that finds the end of the queue only starts over."""
     entries, cursor = p.PendingBasketDeposits, p.PendingBasketFlushCursor.get()
-    after = (key for key in entries.keys() if cursor is None or entries.key(key) > cursor)
-    found = next(after, None)
+    found = next(entries.keys_after(cursor), None)
     last = None if found is None else flush(p, found[0])
     if last is not None:
         p.PendingBasketFlushCursor.put(last)
@@ -113,7 +112,7 @@ def _deposit(p: Subtensor, hotkey: bytes, batch: Sequence[tuple[int, int]]) -> N
             distribution.recycle(p, netuid, alpha)
         return
     try:
-        with basket_money.transaction(p):
+        with p.rt.transaction():
             before = nav(p, hotkey)
             added = [_accumulate(p, hotkey, netuid, alpha) for netuid, alpha in batch]
             values = [value for value in added if value is not None]
@@ -129,7 +128,7 @@ def _deposit(p: Subtensor, hotkey: bytes, batch: Sequence[tuple[int, int]]) -> N
 def _accumulate(p: Subtensor, hotkey: bytes, netuid: int, alpha: int) -> int | None:
     """Credit a dividend to the holding of its own subnet. Returns the value it added, None when it was disposed of."""
     try:
-        with basket_money.transaction(p):
+        with p.rt.transaction():
             return _credit(p, hotkey, netuid, alpha)
     except DispatchError:  # only this one waits; the others are deposited
         distribution.queue_root_dividend(p, hotkey, netuid, alpha)

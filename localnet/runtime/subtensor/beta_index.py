@@ -108,15 +108,12 @@ def advance(p: Subtensor) -> int:
 
 def _page(p: Subtensor, cursor: bytes, sweep: rules.Sweep) -> int:
     rows = 0
-    for hotkey in list(p.BetaBaseline.keys()):
-        raw = p.BetaBaseline.key(hotkey)
-        if raw <= cursor:
-            continue
+    for hotkey in p.BetaBaseline.keys_after(cursor):
         seen, sweep = _visit(p, hotkey, sweep)
         rows += seen
         if rows >= rules.SWEEP_ROWS:
             sums = {"rel_bag_sum": {"bits": sweep.bag}, "rel_stake_sum": {"bits": sweep.stake}}
-            p.BetaIndexSweep.put({"cursor": raw, "weight_sum": sweep.weight, **sums})
+            p.BetaIndexSweep.put({"cursor": p.BetaBaseline.key(hotkey), "weight_sum": sweep.weight, **sums})
             return rows
     bag, stake = rules.next_levels(levels(p), sweep)
     p.BetaIndexSnapshot.put({"bag_level": {"bits": bag}, "stake_level": {"bits": stake}, "block": p.rt.number})

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from localnet.rules import coinbase
 from localnet.runtime.subtensor import (
     baskets,
     beta_index,
@@ -41,12 +42,11 @@ def run(p: Subtensor) -> None:
     baskets.forget_sales(p)
     emitting = [netuid for netuid in subnets if emission.eligible(p, netuid)]
     markets = emission.emit(p, emitting, block_tao)
-    _run_epochs(p, subnets)
+    stepped = _run_epochs(p, subnets)
     baskets.deposit_next(p)
     emission.follow(p, markets)
-    for netuid in subnets:
-        if p.LastEpochBlock[netuid] == p.rt.number:
-            children.apply_pending(p, netuid)
+    for netuid in stepped:
+        children.apply_pending(p, netuid)
     beta_index.advance(p)
 
 
@@ -64,13 +64,20 @@ def _reveal_commits(p: Subtensor, subnets: Sequence[int]) -> None:
         timelocked.reveal_subnet(p, netuid)
 
 
-def _run_epochs(p: Subtensor, subnets: Sequence[int]) -> None:
-    """Advance every subnet's clock; those whose epoch is due drain their pending alpha, then all of them pay out."""
-    cap = clock.epochs_per_block(p, subnets)
+def _run_epochs(p: Subtensor, subnets: Sequence[int]) -> list[int]:
+    """Advance every subnet's clock; those whose epoch is due drain their pending alpha, then all of them pay out.
+
+    Returns the subnets whose turn it was, those with an epoch that had to be skipped included.
+    """
+    cap, number = clock.epochs_per_block(p, subnets), p.rt.number
+    stepped: list[int] = []
     drained: list[tuple[int, distribution.Pending]] = []
     for netuid in subnets:
-        emission.put(p.BlocksSinceLastStep, netuid, min(p.BlocksSinceLastStep[netuid], p.Tempo[netuid]) + 1)
-        if not clock.epoch_due(p, netuid):
+        waited, tempo = p.BlocksSinceLastStep[netuid], p.Tempo[netuid]
+        since = min(waited, tempo) + 1
+        if since != waited:
+            p.BlocksSinceLastStep[netuid] = since
+        if not coinbase.epoch_due(tempo, number, p.LastEpochBlock[netuid], p.PendingEpochAt[netuid], since):
             continue
         if len(drained) >= cap:
             _defer(p, netuid)
@@ -80,13 +87,15 @@ def _run_epochs(p: Subtensor, subnets: Sequence[int]) -> None:
             drained.append((netuid, _drain(p, netuid)))
             conviction.change_owner(p, netuid)
         else:
-            p.emit("EpochSkipped", netuid=netuid, block=p.rt.number)
-        p.LastEpochBlock[netuid] = p.rt.number
+            p.emit("EpochSkipped", netuid=netuid, block=number)
+        stepped.append(netuid)
+        p.LastEpochBlock[netuid] = number
         p.PendingEpochAt[netuid] = 0
         p.SubnetEpochIndex[netuid] = p.SubnetEpochIndex[netuid] + 1
     for netuid, pending in drained:
         distribution.run(p, netuid, pending)
-        p.LastMechansimStepBlock[netuid] = p.rt.number
+        p.LastMechansimStepBlock[netuid] = number
+    return stepped
 
 
 def _defer(p: Subtensor, netuid: int) -> None:

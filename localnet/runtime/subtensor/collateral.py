@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from localnet.rules import collateral as rules
 from localnet.rules.collateral import Charge, Collateral
-from localnet.rules.fixed import ONE64, U64F64, sub_floor0
+from localnet.rules.fixed import U64F64, sub_floor0
 from localnet.runtime.framework import Origin, call, ensure_signed
 from localnet.runtime.subtensor import locks, positions, stake_calls, staking
 
@@ -109,7 +109,7 @@ def drain_ratio(p: Subtensor, netuid: int) -> U64F64:
 
 def moving_price(p: Subtensor, netuid: int) -> U64F64:
     """TAO per alpha, averaged: one block's trades do not change what a lock counts for."""
-    return ONE64 if staking.is_stable(p, netuid) else int(p.SubnetMovingPrice[netuid]["bits"]) << 32
+    return staking.moving_price(p, netuid) << 32
 
 
 # -- guards ---------------------------------------------------------------------------------------------------------

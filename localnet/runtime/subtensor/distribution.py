@@ -4,7 +4,8 @@
     incentive     to each miner (or where its coldkey auto-stakes) past its collateral; the owner's own miners get none
     dividends     split between a validator and its parents, then each hotkey's take to its owner and the rest to all
                   nominators
-    root's part   of the dividends: the take likewise, the rest waits to be put into the validator's basket (`baskets`)
+    root's part   of the dividends: the take likewise, the rest waits to be put into the validator's basket (`baskets`);
+                  for validators with a seat on root only, and recycled when there is none with root stake
 
 The arithmetic is `localnet.rules.stake` and `localnet.rules.coinbase`.
 """
@@ -56,7 +57,10 @@ def run(p: Subtensor, netuid: int, pending: Pending) -> None:
     weight = stake_rules.tao_weight(p.TaoWeight.get())
     gross = _dividends(p, netuid, earned, weight)
     stakes = {hotkey: _stakes(p, netuid, hotkey) for hotkey in gross}
-    dividends = coinbase.distribute(gross, stakes, pool, pending.root, weight)
+    without_seat = {hotkey for hotkey in gross if p.Uids[networks.ROOT, hotkey] is None}
+    dividends = coinbase.distribute(gross, stakes, pool, pending.root, weight, without_seat)
+    if not any(to_u64(dividend.root, 32) for dividend in dividends.values()):  # nobody who could have root's part
+        recycle(p, netuid, pending.root)
     if p.watch_dividends is not None:
         p.watch_dividends(netuid, dividends)
     _pay_owner(p, netuid, pending.owner)

@@ -112,7 +112,7 @@ def emit(p: Subtensor, emitting: Sequence[int], block_tao: int) -> list[Market]:
         return []
     weights = [
         coinbase.SubnetWeight(
-            netuid, p.SubnetMovingPrice[netuid]["bits"], p.MinerBurned[netuid]["bits"], p.SubnetEmissionEnabled[netuid]
+            netuid, staking.moving_price(p, netuid), p.MinerBurned[netuid]["bits"], p.SubnetEmissionEnabled[netuid]
         )
         for netuid in emitting
     ]
@@ -126,7 +126,8 @@ def emit(p: Subtensor, emitting: Sequence[int], block_tao: int) -> list[Market]:
     parts = coinbase.emissions_of(_shares(p, weights), block_tao)
     markets = [_emit_to(p, netuid, tao, block) for netuid, tao in parts.items()]
     if block.issued:
-        p.TotalIssuance.put(p.TotalIssuance.get() + block.issued)
+        for total in (p.TotalIssuance, p.rt.balances.TotalIssuance):
+            total.put(total.get() + block.issued)
     if block.staked:
         p.TotalStake.put(p.TotalStake.get() + block.staked)
     if p.BlockEmission.get() != block.alpha_emission:
@@ -143,8 +144,7 @@ def _shares(p: Subtensor, weights: Sequence[coinbase.SubnetWeight]) -> dict[int,
         if moved and moved != bar:
             bar = moved
             p.EmissionGateBar.put({"bits": bar})
-    gated = emission_gate.gated(demand, bar, p.EmissionGateExponent.get()["bits"])
-    return coinbase.enabled_shares(gated, weights)
+    return coinbase.subnet_shares(demand, weights, bar, p.EmissionGateExponent.get()["bits"])
 
 
 # -- one subnet -----------------------------------------------------------------------------------------------------
@@ -203,9 +203,7 @@ def _inject(p: Subtensor, m: Market, plan: coinbase.Injection, block: _Block) ->
 
 def _credit(p: Subtensor, netuid: int, tao: int, block: _Block) -> None:
     """New TAO for the subnet's account."""
-    account = staking.subnet_account(p, netuid)
-    p.rt.balances.mint(account, tao)
-    p.rt.balances.emit("Deposit", who=account, amount=tao)
+    p.rt.balances.deposit(staking.subnet_account(p, netuid), tao)
     block.issued += tao
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from localnet.errors import DispatchError
 from localnet.rules import coinbase, constants
 from localnet.rules import registration as rules
-from localnet.rules.fixed import I96F32, ONE32
 from localnet.runtime.framework import Origin, Root, call, ensure_signed
 from localnet.runtime.subtensor import registration, staking
 
@@ -89,14 +88,11 @@ def registration_rate_limited(p: Subtensor) -> bool:
 def subnet_to_prune(p: Subtensor) -> int | None:
     """The subnet that would have to make room: lowest moving price, past its immunity."""
     subnets = [
-        (netuid, _moving_price(p, netuid), p.NetworkRegisteredAt[netuid]) for netuid in netuids(p) if netuid != ROOT
+        (netuid, staking.moving_price(p, netuid), p.NetworkRegisteredAt[netuid])
+        for netuid in netuids(p)
+        if netuid != ROOT
     ]
     return rules.subnet_to_prune(subnets, p.rt.number, p.NetworkImmunityPeriod.get())
-
-
-def _moving_price(p: Subtensor, netuid: int) -> I96F32:
-    """A subnet without a market always counts as one TAO per alpha."""
-    return ONE32 if staking.is_stable(p, netuid) else int(p.SubnetMovingPrice[netuid]["bits"])
 
 
 # -- settings and owner ---------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def redeem(p: Subtensor, hotkey: bytes, coldkey: bytes) -> int:
     if all(one.value is not None for one in fund) and (not worth or worth < baskets.claim_threshold(p)):
         return 0
     try:
-        with basket_money.transaction(p):
+        with p.rt.transaction():
             return _settle(p, hotkey, coldkey, fund, shares)
     except _NothingRealized:
         return 0
@@ -167,7 +167,7 @@ def _take(p: Subtensor, hotkey: bytes, one: _Holding, shares: int, outstanding: 
 
 def _sell(p: Subtensor, netuid: int, alpha: int) -> int | None:
     try:
-        with basket_money.transaction(p):
+        with p.rt.transaction():
             return basket_money.sell_for_root(p, netuid, alpha)
     except DispatchError as error:
         if basket_money.is_terminal(p, error):

@@ -21,7 +21,7 @@ from localnet.rules import stake as stake_rules
 from localnet.rules import swap as market
 from localnet.rules.accounts import pallet_account
 from localnet.rules.errors import SwapError
-from localnet.rules.fixed import I64F64, ONE64, U64F64, sub_floor0, to_u64
+from localnet.rules.fixed import I64F64, I96F32, ONE32, ONE64, U64F64, sub_floor0, to_u64
 from localnet.rules.shares import ZERO, SafeFloat, Shares, from_u64f64, update_all, update_is_visible, update_one
 
 if TYPE_CHECKING:
@@ -241,6 +241,11 @@ def pool_of(p: Subtensor, netuid: int) -> market.Pool:
 def spot_price(p: Subtensor, netuid: int) -> U64F64:
     """TAO per alpha."""
     return ONE64 if is_stable(p, netuid) else market.price(pool_of(p, netuid))
+
+
+def moving_price(p: Subtensor, netuid: int) -> I96F32:
+    """The spot price's slow average, TAO per alpha; a subnet without a market always counts as one."""
+    return ONE32 if is_stable(p, netuid) else max(p.SubnetMovingPrice[netuid]["bits"], 0)
 
 
 def fee_rate(p: Subtensor, netuid: int) -> int:

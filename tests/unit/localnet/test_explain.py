@@ -89,6 +89,7 @@ def test_what_was_paid_is_what_the_stakes_grew_by(ready: SyncSubnet, shared_loca
         return net.query("SubtensorModule", item, *key, block=block)
 
     net.set_storage("SubtensorModule", "TotalHotkeyAlpha", keys[2], 0, value=300 * TAO)
+    net.set_storage("SubtensorModule", "Uids", 0, keys[2], value=0)  # a seat on root
     net.set_storage("SubtensorModule", "ParentKeys", keys[1], n, value=[((1 << 64) // 2, keys[2])])
     net.set_storage("SubtensorModule", "PendingRootAlphaDivs", n, value=TAO)
     block = ready.epochs()
@@ -102,14 +103,16 @@ def test_what_was_paid_is_what_the_stakes_grew_by(ready: SyncSubnet, shared_loca
             continue
         shared, waits = held("AlphaDividendsPerSubnet", n, key), held("RootAlphaDividendsPerSubnet", n, key)
         assert (paid["to_alpha_stakers"], paid["to_root_stakers"]) == (shared, waits)
-        assert grown - shared == paid["alpha_take"] + paid["root_take"] > 0 and paid["take"] == 11796 / 65535
+        deposited = waits - held("PendingBasketDeposits", key, n)  # by the same block, after the epoch
+        assert grown - shared - deposited == pytest.approx(paid["alpha_take"] + paid["root_take"], abs=2)
+        assert paid["alpha_take"] > 0 and paid["take"] == 11796 / 65535
         assert paid["alpha_dividend"] == pytest.approx(shared / (1 - paid["take"]), abs=2)
         assert (
             f"Dividends: {alpha(paid['alpha_dividend'])}; after a take of 18.00 % ({alpha(paid['alpha_take'])})" in text
         )
         assert f"its owner's too, shares {alpha(shared)}." in text
         rooted = f"For its stake on root: {alpha(paid['root_dividend'])}; after a take of {alpha(paid['root_take'])}, "
-        assert (f"{rooted}{alpha(waits)} wait" in text) == (uid == 2)
+        assert (f"{rooted}{alpha(waits)} are for the basket" in text) == (uid == 2)
         share = reports[uid]["mechanisms"][0]["dividend_share"]
         assert f"its share of the validators' part is {100 * share:.2f} %" in text
     assert sum(report["paid"]["root_dividend"] for report in reports) == pytest.approx(

@@ -106,7 +106,8 @@ async def test_a_plan_that_fails_takes_nobody_elses_transactions_with_it(tmp_pat
         late = net.client.sign("//Alice", net.client.encode_call("System", "remark", {"remark": b""}), 7)
         net.client.submit(late, lambda status: None)  # waits for nonces before its own
         plan = {"hyperparameters": {"min_burn": 10**18}}
-        failed, sent = await asyncio.gather(net.subnet(**plan), others(), return_exceptions=True)
+        both = asyncio.gather(net.subnet(**plan), others(), return_exceptions=True)
+        failed, sent = await asyncio.wait_for(both, 20)
         assert isinstance(failed, CallFailed) and isinstance(sent, list) and len(sent) == 5
         assert all("0x" + net.chain.block(one.block).hash.hex() == one.block_hash for one in sent)
         assert net.query("System", "Account", "//Bob")["nonce"] == 5 == net.block

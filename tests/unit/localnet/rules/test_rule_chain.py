@@ -34,9 +34,13 @@ def test_alpha_is_split_without_surplus(alpha: int, cut: int, root: int) -> None
     assert alpha - 4 <= total <= alpha
 
 
+def ungated(subnets: list[coinbase.SubnetWeight]) -> dict[int, int]:
+    return coinbase.subnet_shares(coinbase.demand_shares(subnets), subnets, 0, 0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 10 * ONE32), st.integers(0, ONE32), st.booleans()), max_size=10))
 def test_subnet_shares_add_up_to_one_or_nothing(subnets: list[tuple[int, int, bool]]) -> None:
-    shares = coinbase.subnet_shares([coinbase.SubnetWeight(i, *subnet) for i, subnet in enumerate(subnets)])
+    shares = ungated([coinbase.SubnetWeight(i, *subnet) for i, subnet in enumerate(subnets)])
     total = sum(shares.values())
     assert total == 0 or abs(total - ONE64) < 2 * ONE32
     assert all(shares[i] == 0 for i, (_, _, enabled) in enumerate(subnets) if not enabled)
@@ -45,11 +49,11 @@ def test_subnet_shares_add_up_to_one_or_nothing(subnets: list[tuple[int, int, bo
 def test_subnet_shares_follow_price_and_what_miners_were_paid() -> None:
     half = coinbase.SubnetWeight(1, ONE32, miner_burned=ONE32 // 2)
     full = coinbase.SubnetWeight(2, ONE32)
-    shares = coinbase.subnet_shares([half, full])
+    shares = ungated([half, full])
     assert shares[2] == pytest.approx(2 * shares[1], abs=4)
     burned = [coinbase.SubnetWeight(n, ONE32, miner_burned=ONE32) for n in (1, 2)]
-    assert coinbase.subnet_shares(burned) == coinbase.price_shares(burned)
-    emissions = coinbase.subnet_emissions([half, full], 10**9)
+    assert ungated(burned) == coinbase.price_shares(burned)
+    emissions = coinbase.emissions_of(shares, 10**9)
     assert abs(sum(emissions.values()) - (10**9 << 32)) < 1 << 8
 
 
@@ -92,6 +96,17 @@ def test_distribution_pays_out_the_pools_and_no_more(
     assert alpha <= pool << 32 and root <= root_pool << 32
     assert alpha == 0 or alpha >= (pool << 32) - len(holders) * (pool + 1)
     assert all(part.root == 0 for key, part in paid.items() if stakes[key][1] == 0)
+
+
+def test_root_s_part_of_who_has_no_seat_goes_to_those_who_have_one_and_alpha_stays_as_it_is() -> None:
+    """Half of each dividend counts to root (weight 1); without a seat that half is nobody's and not alpha's either."""
+    dividends, stakes = {"a": 600, "b": 200}, {"a": (100, 100), "b": (50, 50)}
+    both = coinbase.distribute(dividends, stakes, 800, 400, ONE32)
+    assert both == {"a": coinbase.Dividends(600 << 32, 300 << 32), "b": coinbase.Dividends(200 << 32, 100 << 32)}
+    one = coinbase.distribute(dividends, stakes, 800, 400, ONE32, {"a"})
+    assert one == {"a": coinbase.Dividends(600 << 32, 0), "b": coinbase.Dividends(200 << 32, 400 << 32)}
+    none = coinbase.distribute(dividends, stakes, 800, 400, ONE32, {"a", "b"})
+    assert [part.root for part in none.values()] == [0, 0] and none["a"].alpha == 600 << 32
 
 
 def test_takes_and_pools_for_validators() -> None:

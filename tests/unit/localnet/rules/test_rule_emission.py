@@ -96,9 +96,9 @@ def test_power_agrees_with_arithmetic() -> None:
 def test_the_gate_comes_before_the_switch() -> None:
     """A switched-off subnet counts for the bar and for the gate, then its part goes to the others."""
     weights = [coinbase.SubnetWeight(1, ONE32), coinbase.SubnetWeight(2, 2 * ONE32, enabled=False)]
-    assert coinbase.subnet_shares(weights, ONE64 * 2 // 3, CUBE) == {1: ONE64, 2: 0}
+    assert coinbase.subnet_shares(coinbase.demand_shares(weights), weights, ONE64 * 2 // 3, CUBE) == {1: ONE64, 2: 0}
     off = [coinbase.SubnetWeight(n, ONE32, enabled=False) for n in (1, 2)]
-    assert coinbase.subnet_shares(off, ONE64 // 2, CUBE) == {1: 0, 2: 0}
+    assert coinbase.subnet_shares(coinbase.demand_shares(off), off, ONE64 // 2, CUBE) == {1: 0, 2: 0}
 
 
 # -- moving price ---------------------------------------------------------------------------------------------------

@@ -212,10 +212,10 @@ def test_owners_set_the_cutoff_factor_once_in_two_tempos(m: Market) -> None:
 
 
 def test_the_former_calls_of_owners_change_nothing(m: Market) -> None:
-    before = dict(m.rt.state._layers[0])  # type: ignore[attr-defined]
+    before = m.contents()
     m.call(BOB, "set_tempo", netuid=m.net, tempo=3)
     m.call(BOB, "set_activity_cutoff_factor", netuid=m.net, factor_milli=3)
-    assert m.rt.state._layers == [before]  # type: ignore[attr-defined]
+    assert m.contents() == before
 
 
 def test_liquid_alpha_bounds(m: Market) -> None:

@@ -228,10 +228,10 @@ def test_a_sale_that_fails_leaves_nothing_behind(m: Market) -> None:
     """test_alpha_fee_withdraw_failure_aborts_and_rolls_back."""
     raw = remove(m)
     drain(m, staking.subnet_account(m.p, m.net))
-    before = dict(m.rt.state._layers[0])  # type: ignore[attr-defined]
+    before = m.contents()
     assert valid(m, raw)  # the pool does not sell to find out
     assert send(m, raw) == PAYMENT
-    assert m.rt.state._layers == [before]  # type: ignore[attr-defined]
+    assert m.contents() == before
     assert not m.rt.events
 
 

@@ -214,6 +214,13 @@ def test_positions_and_delegates_are_read_from_the_share_pools(rt: SpecRuntime) 
     assert delegate["return_per_1000"] == pytest.approx(5 * TAO * 72 * 0.82 / (3 * TAO + 1) * 1000 * TAO, rel=1e-4)
     ((_, (netuid, stake)),) = call(rt, "DelegateInfoRuntimeApi_get_delegated", ALICE)
     assert (netuid, stake) == (1, position["stake"])
+    legacy = p.AlphaV2[hotkeys[1], ALICE, 1]  # shares written by an older chain
+    p.Alpha[hotkeys[1], ALICE, 1] = {"bits": int(float(legacy["mantissa"]) * 10.0 ** legacy["exponent"]) << 64}
+    del p.AlphaV2[hotkeys[1], ALICE, 1]
+    ((_, (netuid, stake)),) = call(rt, "DelegateInfoRuntimeApi_get_delegated", ALICE)
+    assert netuid == 1 and stake == pytest.approx(position["stake"], rel=1e-9)
+    delegate = call(rt, "DelegateInfoRuntimeApi_get_delegate", hotkeys[1])
+    assert dict(delegate["nominators"])[ALICE] == [(1, stake)]
 
 
 def test_schedule_cost_and_accounts(rt: SpecRuntime) -> None:

@@ -13,7 +13,9 @@ import pytest
 from localnet.errors import DispatchError
 from localnet.rules import baskets as rules
 from localnet.rules.fixed import ONE32, ONE64, U16_MAX
+from localnet.rules.swap import fee_amount
 from localnet.runtime.subtensor import (
+    basket_money,
     basket_values,
     baskets,
     beta_index,
@@ -81,12 +83,33 @@ def event(chain: Chain, name: str) -> dict[str, Any]:
     return fields
 
 
+def spot(chain: Chain) -> float:
+    """TAO per alpha of the subnet."""
+    return staking.spot_price(chain.p, NET) / ONE64
+
+
 def root_stake(chain: Chain, who: bytes) -> int:
     return staking.stake_of(chain.p, V, who, 0)
 
 
 def owed(chain: Chain, who: bytes) -> int:
     return baskets.owed_shares(chain.p, V, who)
+
+
+def queue(chain: Chain, alpha: int, netuid: int = NET, hotkey: bytes = V) -> None:
+    """A dividend that waits."""
+    chain.p.SubnetAlphaOut[netuid] += alpha
+    distribution.queue_root_dividend(chain.p, hotkey, netuid, alpha)
+
+
+def hold_alpha(chain: Chain, netuid: int, alpha: int) -> None:
+    """More alpha in the validator's fund."""
+    chain.p.SubnetAlphaOut[netuid] += alpha
+    staking.increase_stake(chain.p, V, basket_values.escrow_account(chain.p), netuid, alpha)
+
+
+def no_threshold(chain: Chain) -> None:
+    chain.root("sudo_set_root_claim_threshold", "SubtensorModule", netuid=0, new_value=0)
 
 
 def put_on_root(chain: Chain, hotkey: bytes, coldkey: bytes, tao: int) -> None:
@@ -208,6 +231,122 @@ class TestDividends:
         assert read(chain, "get_basket_payout", V, EVE) == pytest.approx(400 * TAO + value / 2, rel=0.05)
 
 
+class TestDividendsThatCannotBeDeposited:
+    @pytest.fixture
+    def other(self, chain: Chain) -> int:
+        no_threshold(chain)
+        return chain.subnet(hotkey="other_owner")
+
+    def unsell(self, chain: Chain, netuid: int) -> None:
+        """The price is below the lowest limit: a quote fails, and not because the pool is dead."""
+        chain.p.SubnetTAO[netuid], chain.p.SubnetAlphaIn[netuid] = 10**9, 10**17
+
+    def test_one_whose_market_fails_waits_alone(self, chain: Chain, other: int) -> None:
+        p = chain.p
+        queue(chain, TAO, other)
+        queue(chain, TAO)
+        self.unsell(chain, other)
+        baskets.flush(p, V)
+        assert dict(p.PendingBasketDeposits.items()) == {(V, other): TAO}
+        assert basket_values.holdings(p, V) == [(NET, TAO)] and p.BasketShares[V] > 0
+
+    def test_when_the_fund_cannot_be_valued_all_of_them_wait(self, chain: Chain, other: int) -> None:
+        p = chain.p
+        dividend(chain, TAO, netuid=other)
+        queue(chain, TAO, other)
+        queue(chain, 2 * TAO)
+        self.unsell(chain, other)
+        shares = p.BasketShares[V]
+        baskets.flush(p, V)
+        assert dict(p.PendingBasketDeposits.items()) == {(V, other): TAO, (V, NET): 2 * TAO}
+        assert p.BasketShares[V] == shares and basket_values.holdings(p, V) == [(other, TAO)]
+
+    def test_on_a_dead_pool_it_is_recycled_and_the_fund_holds_nothing_of_it(self, chain: Chain, other: int) -> None:
+        p = chain.p
+        p.SubnetTAO[other] = 1_000
+        dividend(chain, TAO, netuid=other)
+        assert chain.rt.alpha_assets.AlphaRecycled[other] == TAO
+        assert not basket_values.holdings(p, V) and not list(p.PendingBasketDeposits.keys())
+
+    def test_of_a_subnet_that_is_gone_it_is_recycled(self, chain: Chain, other: int) -> None:
+        p = chain.p
+        p.NetworksAdded[other] = False
+        dividend(chain, TAO, netuid=other)
+        assert chain.rt.alpha_assets.AlphaRecycled[other] == TAO and not basket_values.holdings(p, V)
+        p.NetworksAdded[other] = True
+
+    def test_with_nobody_staked_on_root_but_the_fund_it_is_recycled(self, chain: Chain) -> None:
+        p = chain.p
+        registration.append_neuron(p, 0, EVE)
+        hold_tao(chain, EVE, TAO)
+        dividend(chain, TAO, EVE)
+        assert chain.rt.alpha_assets.AlphaRecycled[NET] == TAO
+        assert not list(p.PendingBasketDeposits.keys()) and p.BasketShares[EVE] == 0
+
+    def test_finding_the_next_queue_decodes_no_other(self, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+        p, others = chain.p, [bytes((n,)) * 32 for n in range(1, 41)]
+        for hotkey in others:
+            queue(chain, 1_000, hotkey=hotkey)
+        ordered = list(dict.fromkeys(hotkey for hotkey, _ in p.PendingBasketDeposits.keys()))
+        p.PendingBasketFlushCursor.put(p.PendingBasketDeposits.key((ordered[30], NET)))
+        decode, decoded = p.PendingBasketDeposits._decode_key, list[bytes]()
+
+        def watch(raw: bytes, offset: int, skip: int) -> Any:
+            decoded.append(raw)
+            return decode(raw, offset, skip)
+
+        monkeypatch.setattr(p.PendingBasketDeposits, "_decode_key", watch)
+        baskets.deposit_next(p)
+        assert p.PendingBasketFlushCursor.get() == p.PendingBasketDeposits.key((ordered[31], NET))
+        assert len(decoded) == 2  # the hit, and its own entry
+        assert chain.rt.alpha_assets.AlphaRecycled[NET] == 1_000  # it has no seat
+
+
+class TestRootSPart:
+    """Of an epoch's dividends: only for validators with a seat on root."""
+
+    def pay(self, chain: Chain, root: int) -> None:
+        distribution.run(chain.p, NET, distribution.Pending(server=0, validator=root, root=root, owner=0))
+
+    def test_with_a_seat_the_validator_s_fund_gets_it(self, chain: Chain) -> None:
+        p = chain.p
+        self.pay(chain, 10 * TAO)
+        paid = p.RootAlphaDividendsPerSubnet[NET, V]
+        assert paid == p.PendingBasketDeposits[V, NET] == pytest.approx(10 * TAO * 0.82, rel=1e-3)
+        assert chain.rt.alpha_assets.AlphaRecycled[NET] == 0
+
+    def test_without_one_nobody_gets_it_not_even_a_take_and_it_is_recycled(self, chain: Chain) -> None:
+        p = chain.p
+        registration.replace_neuron(p, 0, p.Uids[0, V], EVE)
+        have, root = p.TotalHotkeyAlpha[V, NET], 10 * TAO
+        p.SubnetAlphaOut[NET] += 2 * root
+        out = p.SubnetAlphaOut[NET]
+        self.pay(chain, root)
+        assert chain.rt.alpha_assets.AlphaRecycled[NET] == out - p.SubnetAlphaOut[NET] == root
+        assert p.TotalHotkeyAlpha[V, NET] - have == pytest.approx(root, abs=2)  # the validators' own part
+        assert not list(p.RootAlphaDividendsPerSubnet.keys()) and not list(p.PendingBasketDeposits.keys())
+
+
+class TestFundsLives:
+    def test_a_drained_fund_that_takes_a_dividend_starts_a_new_life(self, chain: Chain) -> None:
+        p = chain.p
+        dividend(chain, TAO)
+        p.BasketTwr[V] = {"bits": 5 * ONE64}
+        first = p.BetaBaseline[V]
+        staking.decrease_stake(p, V, basket_values.escrow_account(p), NET, TAO)
+        p.BasketShares[V] = 50  # dust
+        dividend(chain, 10 * TAO)
+        assert p.BasketShares[V] > 50 and ONE64 < p.BasketTwr[V]["bits"] < 2 * ONE64
+        assert first is not None and p.BetaBaseline[V] not in (None, first)
+
+    def test_the_last_number_fills_the_gap_of_a_staker_who_leaves(self, chain: Chain) -> None:
+        p = chain.p
+        assert [p.StakingColdkeysByIndex[n] for n in range(p.NumStakingColdkeys.get())] == [BOB, DAVE]
+        chain.do("Bob", "remove_stake", hotkey=V, netuid=0, amount_unstaked=root_stake(chain, BOB))
+        assert dict(p.StakingColdkeysByIndex.items()) == {0: DAVE} and dict(p.StakingColdkeys.items()) == {DAVE: 0}
+        assert p.NumStakingColdkeys.get() == 1
+
+
 class TestRootStake:
     def test_moving_root_stake_about_neither_earns_nor_costs(self, chain: Chain) -> None:
         dividend(chain, 10 * TAO)
@@ -295,6 +434,52 @@ class TestClaims:
         assert p.BasketShares[V] < 200  # a rate has 32 fraction bits: that much of a dividend on 400 TAO is nobody's
         assert basket_values.nav(p, V) < 1_000
 
+    def test_what_lies_in_the_queue_is_deposited_before_a_claim_and_before_a_purchase(self, chain: Chain) -> None:
+        p = chain.p
+        queue(chain, 10 * TAO)
+        chain.next()
+        queue(chain, 10 * TAO)
+        chain.do("Bob", "claim_root_with_hotkey", hotkey=V)
+        assert not list(p.PendingBasketDeposits.keys()) and owed(chain, BOB) == 0
+        assert event(chain, "RootClaimed")["tao"] == pytest.approx(20 * 3 / 4 * TAO * spot(chain), rel=0.05)
+        assert p.LastColdkeyHotkeyStakeBlock[BOB, V] == chain.block  # root stake from a claim ages anew
+        queue(chain, 10 * TAO)
+        chain.do("Eve", "stake_into_basket", hotkey=V, amount_staked=TAO)
+        assert not list(p.PendingBasketDeposits.keys()) and owed(chain, BOB) > 0
+
+    def test_the_last_one_out_ends_the_fund_s_life(self, chain: Chain) -> None:
+        p = chain.p
+        chain.do("Eve", "stake_into_basket", hotkey=V, amount_staked=10 * TAO)
+        hold_alpha(chain, NET, TAO)
+        assert p.BetaBaseline[V] is not None
+        chain.do("Eve", "claim_root", subnets=[])
+        assert not basket_values.holdings(p, V) and p.BasketShares[V] == 0
+        assert p.BetaBaseline[V] is None
+
+    def test_a_claim_that_is_rounded_away_whole_costs_no_share(self, chain: Chain) -> None:
+        """A dead pool keeps the claim from being dropped as too small; its slice is less than one unit."""
+        p, other = chain.p, chain.subnet(hotkey="other_owner")
+        no_threshold(chain)
+        hold_alpha(chain, other, 100)
+        p.SubnetTAO[other] = 1_000
+        p.BasketShares[V], p.BasketClaimed[V, EVE] = 10**9, -1
+        chain.do("Eve", "claim_root_with_hotkey", hotkey=V)
+        assert (p.BasketShares[V], p.BasketClaimed[V, EVE]) == (10**9, -1)
+        assert event(chain, "RootClaimed")["tao"] == 0 and not chain.events("SubtensorModule.BasketClaimed")
+
+    def test_a_slice_that_fetches_nothing_is_written_off(self, chain: Chain) -> None:
+        """The holding is worth four rao, a sixth of it nothing; the fund's TAO is paid all the same."""
+        p, other = chain.p, chain.subnet(hotkey="other_owner")
+        no_threshold(chain)
+        p.SubnetTAO[other], p.SubnetAlphaIn[other] = 10**9, 10**9 * 20
+        hold_alpha(chain, other, 90)
+        hold_tao(chain, V, 6 * TAO)
+        assert basket_values.realizable(p, other, 90) == 4
+        p.BasketShares[V], p.BasketClaimed[V, EVE] = 6_000, -1_000
+        chain.do("Eve", "claim_root_with_hotkey", hotkey=V)
+        assert event(chain, "BasketAlphaWrittenOff") == {"hotkey": V, "netuid": other, "alpha": 15}
+        assert event(chain, "RootClaimed")["tao"] == TAO and p.BasketShares[V] == 5_000
+
     def test_a_claim_that_would_walk_too_far_is_refused(self, chain: Chain) -> None:
         p, escrow = chain.p, basket_values.escrow_account(chain.p)
         for netuid in range(100, 100 + rules.MAX_CLAIM_WORK):
@@ -332,6 +517,20 @@ class TestStakeIntoBasket:
         chain.do("Dave", "stake_into_basket", hotkey=V, amount_staked=10 * TAO)
         more = [now / was for now, was in ((basket_values.held(p, V, 0), tao), (basket_values.held(p, V, NET), alpha))]
         assert more[0] == pytest.approx(more[1], rel=0.01) and more[0] > 1.2
+
+    def test_a_purchase_that_lifts_the_pool_s_price_buys_no_more_shares_than_it_bought_of_each_holding(
+        self, chain: Chain
+    ) -> None:
+        p = chain.p
+        hold_alpha(chain, NET, p.SubnetAlphaIn[NET] // 2)
+        p.BasketShares[V] = 10**12
+        held, nav, tao = basket_values.held(p, V, NET), basket_values.nav(p, V), p.SubnetTAO[NET] // 5
+        flow = p.SubnetProtocolFlow[NET]
+        chain.do("Eve", "stake_into_basket", hotkey=V, amount_staked=tao)
+        said = event(chain, "BasketStakedIn")
+        bought = 10**12 * (basket_values.held(p, V, NET) - held) // held
+        assert said["shares"] == bought < 10**12 * said["value"] // nav
+        assert p.SubnetProtocolFlow[NET] == flow + tao
 
     def test_refusals_in_their_order(self, chain: Chain) -> None:
         chain.fails("HotKeyAccountNotExists", "Eve", "stake_into_basket", hotkey=EVE, amount_staked=0)
@@ -430,6 +629,41 @@ class TestSwapBasket:
         chain.fails("BasketConcentrationCapExceeded", "Charlie", "swap_basket", **self.order(other, amount=have // 2))
         with pytest.raises(DispatchError, match="ValueNotInBounds"):
             chain.root("sudo_set_basket_concentration_cap", cap=0)
+
+    def test_dividends_in_the_queue_are_deposited_first_and_both_legs_pay_their_fee(
+        self, chain: Chain, other: int
+    ) -> None:
+        p = chain.p
+        chain.root("sudo_set_basket_daily_turnover_cap", cap=U16_MAX)
+        burned, free = chain.rt.alpha_assets.AlphaBurned[NET], chain.rt.balances.free(staking.burn_account(p))
+        have = basket_values.held(p, V, NET)
+        queue(chain, TAO)
+        chain.do("Charlie", "swap_basket", **self.order(other, amount=have + TAO))
+        said = event(chain, "BasketSwapped")
+        assert not list(p.PendingBasketDeposits.keys()) and basket_values.held(p, V, NET) == 0
+        assert chain.rt.alpha_assets.AlphaBurned[NET] - burned == fee_amount(have + TAO, p.rt.swap.FeeRate[NET]) > 0
+        fee = fee_amount(said["tao_mid"], p.rt.swap.FeeRate[other])
+        assert chain.rt.balances.free(staking.burn_account(p)) - free == fee > 0
+
+    def test_a_leg_that_its_price_limit_cuts_short_stops_the_trade(self, chain: Chain, other: int) -> None:
+        """Each leg alone, the other side of the trade being the fund's TAO."""
+        p = chain.p
+        chain.root("sudo_set_basket_daily_turnover_cap", cap=U16_MAX)
+        hold_alpha(chain, NET, p.SubnetAlphaIn[NET] // 2)
+        hold_tao(chain, V, p.SubnetTAO[other])
+        sale = self.order(0, amount=p.SubnetAlphaIn[NET] // 10)
+        purchase = self.order(other, origin_netuid=0, amount=p.SubnetTAO[other] // 10)
+        for order in (sale, purchase):
+            chain.fails("SlippageTooHigh", "Charlie", "swap_basket", **order)
+            chain.do("Charlie", "swap_basket", **{**order, "amount": order["amount"] // 50})
+
+    def test_caps_count_a_holding_at_most_at_its_moving_price(self, chain: Chain, other: int) -> None:
+        p, value = chain.p, basket_values.realizable(chain.p, NET, TAO) or 0
+        assert basket_values.guarded(p, NET, TAO, value) == value
+        p.SubnetMovingPrice[NET] = {"bits": (staking.spot_price(p, NET) >> 32) // 4}
+        assert basket_values.guarded(p, NET, TAO, value) == pytest.approx(value / 4, rel=0.01)
+        p.SubnetMechanism[NET] = 0
+        assert basket_values.guarded(p, NET, TAO, 5 * TAO) == TAO
 
     def test_a_price_away_from_its_averages_stops_the_trade(self, chain: Chain, other: int) -> None:
         p, spot = chain.p, staking.spot_price(chain.p, other)
@@ -574,18 +808,40 @@ class TestReads:
             assert read(chain, name, *arguments) == nothing
 
 
+# -- trades ---------------------------------------------------------------------------------------------------------
+
+
+def test_more_than_a_pool_takes_at_once_is_traded_in_parts(chain: Chain) -> None:
+    """2,500 times the reserve goes in, in two parts; what a sale fetches is what the holding was valued at."""
+    p, other = chain.p, chain.subnet(hotkey="other_owner")
+    account = staking.subnet_account(p, other)
+    chain.rt.balances.transfer(key("Alice"), account, 200 * TAO, keep_alive=True)
+    p.SubnetTAO[other], p.SubnetAlphaIn[other] = 100 * TAO, 10**7
+    alpha = 2_500 * 10**7
+    p.SubnetAlphaOut[other] += alpha
+    worth, flow, cash = basket_values.realizable(p, other, alpha), p.SubnetProtocolFlow[other], p.SubnetTAO[other]
+    root = chain.rt.balances.free(staking.subnet_account(p, 0))
+    assert basket_money.sell_for_root(p, other, alpha) == worth == cash - p.SubnetTAO[other] > cash * 99 // 100
+    assert p.SubnetProtocolFlow[other] == flow - worth
+    assert chain.rt.balances.free(staking.subnet_account(p, 0)) - root == worth
+    p.SubnetTAO[other], p.SubnetAlphaIn[other] = 10**6, 10**12
+    assert 10**12 > basket_money.buy(p, other, 2_500 * 10**6) == 10**12 - p.SubnetAlphaIn[other] > 999 * 10**9
+
+
 # -- other hotkeys, other subnets -----------------------------------------------------------------------------------
 
 
 def test_a_fund_follows_its_validator_to_another_hotkey(chain: Chain) -> None:
     p, new = chain.p, key("another")
     dividend(chain, 10 * TAO)
-    p.BasketTradingFrozen[V], p.BasketTradeBucket[V] = (), (5, 6)
+    p.BasketTradingFrozen[V], p.BasketTradeBucket[V], p.BasketTradeBucket[new] = (), (5, 6), (3, 9)
+    queue(chain, 1_000)
     shares, rate, held = p.BasketShares[V], p.BasketRate[V], basket_values.holdings(p, V)
     twr, baseline = p.BasketTwr[V], p.BetaBaseline[V]
     fund_moves.move_fund(p, V, new)
     assert (p.BasketShares[new], p.BasketRate[new]) == (shares, rate) and basket_values.holdings(p, new) == held
-    assert (p.BasketTwr[new], p.BetaBaseline[new], p.BasketTradeBucket[new]) == (twr, baseline, (5, 6))
+    assert (p.BasketTwr[new], p.BetaBaseline[new], p.BasketTradeBucket[new]) == (twr, baseline, (3, 9))
+    assert dict(p.PendingBasketDeposits.items()) == {(new, NET): 1_000}
     assert new in p.BasketTradingFrozen and p.BasketShares[V] == 0 and not basket_values.holdings(p, V)
 
 
@@ -597,6 +853,7 @@ def test_a_dissolved_subnet_s_alpha_becomes_tao_of_the_fund(chain: Chain) -> Non
     distribution.queue_root_dividend(p, V, NET, TAO)
     fund_moves.convert_subnet(p, NET)
     assert basket_values.holdings(p, V) == [(0, worth)] and not list(p.PendingBasketDeposits.keys())
+    assert chain.rt.alpha_assets.AlphaRecycled[NET] == TAO
 
 
 def test_a_long_series_of_everything_leaves_no_rao_unaccounted_for(chain: Chain) -> None:

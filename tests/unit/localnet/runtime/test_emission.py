@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from localnet.rules import emission_gate
+from localnet.rules import coinbase, emission_gate, stake
 from localnet.rules.fixed import ONE32, ONE64, to_u64
 from localnet.rules.swap import ACCURACY
 from localnet.runtime.framework import Root
-from localnet.runtime.subtensor import registration, staking
+from localnet.runtime.subtensor import distribution, registration, staking
 from tests.support.spec_chain import TAO, Chain, Saved, key
 
 ROOT_STAKE = 10**15
@@ -54,6 +54,12 @@ def received(chain: Chain, netuid: int) -> int:
 def money(chain: Chain) -> int:
     """Every rao in every account."""
     return sum(one["data"]["free"] + one["data"]["reserved"] for _, one in chain.rt.system.Account.items())
+
+
+def alpha(chain: Chain, netuid: int) -> int:
+    """All alpha of a subnet, what waits beside its pool included."""
+    p = chain.p
+    return p.SubnetAlphaIn[netuid] + p.SubnetAlphaOut[netuid] + chain.rt.swap.BalancerAlphaReservoir[netuid]
 
 
 def bar(chain: Chain) -> float:
@@ -149,6 +155,63 @@ class TestShares:
         assert [received(chain, netuid) for netuid in found] == pytest.approx([TAO / 2, 0, TAO / 2], rel=1e-6)
         assert chain.p.SubnetAlphaOutEmission[found[1]] == TAO
 
+    def test_a_subnet_without_a_market_counts_as_one_tao_whatever_its_moving_price_says(self, chain: Chain) -> None:
+        """Beside one at half a TAO it gets two thirds, and together they are above one: root's part is paid out."""
+        half, stable = subnets(chain, 0.5, 0)
+        p = chain.p
+        p.SubnetMechanism[stable] = 0
+        p.SubnetAlphaIn[stable] *= 2  # its pool's weights and reserves are no price
+        chain.root("sudo_set_emission_gate_exponent", exponent={"bits": ONE64})
+        chain.root("sudo_set_emission_bar_rank", rank=1)
+        chain.next()
+        passed = [1 / 3 / (1 + 2), 2 / 3 / (1 + 1)]
+        assert bar(chain) == pytest.approx(2 / 3, abs=1e-9)
+        assert received(chain, stable) / received(chain, half) == pytest.approx(passed[1] / passed[0], rel=1e-6)
+        assert p.SubnetAlphaInEmission[stable] == p.SubnetTaoInEmission[stable] == received(chain, stable)
+        assert p.PendingRootAlphaDivs[half] > 0 and p.PendingRootAlphaDivs[stable] > 0
+
+    def test_when_root_does_not_sell_its_part_is_recycled_and_all_records_agree(self, chain: Chain) -> None:
+        """Two subnets at a quarter. Alpha waits beside one's pool; the other recycles the dividend of somebody without
+        a seat on root in the same block: RootProp is of what is left then."""
+        first, last = subnets(chain, 0.25, 0.25)
+        p, assets, swap = chain.p, chain.rt.alpha_assets, chain.rt.swap
+        swap.BalancerAlphaReservoir[last] = 1000 * TAO
+        p.SubnetAlphaIn[last] = p.SubnetTAO[last] = TAO
+        queued = 7 * TAO
+        p.SubnetAlphaOut[first] += queued
+        for netuid in (first, last):
+            assets.mint(netuid, 100 * TAO)  # what is recycled was issued once
+        distribution.queue_root_dividend(p, key("nobody"), first, queued)
+        before = {netuid: (alpha(chain, netuid), assets.TotalAlphaIssuance[netuid]) for netuid in (first, last)}
+        assert before[last][0] > 1000 * TAO
+        chain.next()
+        weight = stake.tao_weight(p.TaoWeight.get())
+        assert assets.AlphaRecycled[first] > queued and assets.AlphaRecycled[last] > 0
+        assert swap.BalancerAlphaReservoir[last] > 1000 * TAO  # it still waits
+        for netuid, (was, issued) in before.items():
+            assert p.PendingRootAlphaDivs[netuid] == 0
+            assert assets.TotalAlphaIssuance[netuid] - issued == alpha(chain, netuid) - was
+            assert p.RootProp[netuid]["bits"] == coinbase.root_proportion(ROOT_STAKE, alpha(chain, netuid), weight) > 0
+        share = coinbase.root_proportion(ROOT_STAKE, alpha(chain, last) + assets.AlphaRecycled[last], weight)
+        kept = TAO - TAO * 11_796 // 65_535
+        assert assets.AlphaRecycled[last] == pytest.approx(share / ONE32 * kept / 2, rel=1e-6)
+
+    def test_block_emission_notes_the_curve_of_the_last_subnet_s_alpha(self, chain: Chain) -> None:
+        first, last = subnets(chain, 1, 1)
+        p = chain.p
+        p.SubnetAlphaOut[last] = coinbase.TOTAL_SUPPLY // 2
+        chain.next()
+        assert p.BlockEmission.get() == p.SubnetAlphaOutEmission[last] == TAO // 2 < p.SubnetAlphaOutEmission[first]
+
+    def test_a_bar_stands_when_nothing_has_a_price_any_more(self, chain: Chain) -> None:
+        (netuid,) = subnets(chain, 1)
+        chain.next()
+        assert bar(chain) == 1
+        chain.p.SubnetMovingPrice[netuid] = {"bits": 0}
+        chain.rt.system.Number.put(359)
+        chain.next()
+        assert bar(chain) == 1
+
     def test_what_may_not_be_injected_buys_alpha_and_the_counters_say_so(self, chain: Chain) -> None:
         """Root is small here: it may inject alpha for a small part of the TAO, and the chain buys with the rest."""
         (netuid,) = subnets(chain, 2)
@@ -227,6 +290,7 @@ class TestConservation:
             assert 0 <= lost < 100  # floors
 
     def test_the_moving_price_and_the_fast_one_follow_the_spot_price(self, chain: Chain) -> None:
+        """A slow one that stands still at weight 0, and one block's step with a tenth."""
         (netuid,) = subnets(chain, 1)
         p = chain.p
         chain.next()
@@ -236,7 +300,15 @@ class TestConservation:
         chain.next()
         moved = p.SubnetFastMovingPrice[netuid]
         assert moved is not None and fast["bits"] < moved["bits"] < staking.spot_price(p, netuid)
-        assert p.SubnetMovingPrice[netuid]["bits"] == ONE32  # alpha 0: it stands still
+        assert p.SubnetMovingPrice[netuid]["bits"] == ONE32
+        p.SubnetTAO[netuid] //= 4
+        p.SubnetMovingAlpha.put({"bits": ONE32 // 10})
+        p.EMAPriceHalvingBlocks[netuid] = 10
+        chain.next()
+        blocks = chain.block - (p.FirstEmissionBlockNumber[netuid] or 0) + 1
+        weight, spot = 0.1 * blocks / (blocks + 10), staking.spot_price(p, netuid) / ONE64
+        assert spot < 1 and blocks > 2
+        assert p.SubnetMovingPrice[netuid]["bits"] / ONE32 == pytest.approx(1 - weight * (1 - spot), rel=1e-8)
 
 
 def _accounted(chain: Chain, netuid: int) -> int:
