@@ -5,7 +5,9 @@
     codec/      SCALE and metadata                                      cli.py      the command
     abi.py      the seam between node and runtime                       errors.py   the error tree
     powers.py   what developers may do (developer.py: how)              subnets.py  ready-made subnets
-    sdk.py      the bittensor SDK in tests
+    explain.py  why a neuron earns what it earns                    timeline.py a subnet's last epochs
+    economy/    what strategies earn, epoch after epoch             features.py what is here and what is not
+    pytest_plugin.py  fixtures                                      sdk.py      the bittensor SDK in tests
 
 Importing the package costs nothing; the names below load what they need.
 """
