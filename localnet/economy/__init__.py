@@ -39,7 +39,6 @@ from localnet.economy.strategies import (
     once,
     self_weighting,
     shuffled,
-    steady,
     stopping,
     swarm,
 )
@@ -62,7 +61,6 @@ __all__ = [
     "once",
     "self_weighting",
     "shuffled",
-    "steady",
     "stopping",
     "swarm",
 ]

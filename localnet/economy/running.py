@@ -59,6 +59,7 @@ class Subnet:
         self.locks: dict[int, locks.Collateral] = {}
         self.stranded: dict[str, int] = {}  # collateral of places that were lost, by party
         self.price = round(world.settings.price * ALPHA)
+        self.price_range = (round(world.settings.min_price * ALPHA), round(world.settings.max_price * ALPHA))
         parties = [*self.party, *(one.party for one in world.entrants)]
         self.accounts = {party: Account() for party in dict.fromkeys(parties)}
         self.burned = 0
@@ -82,14 +83,13 @@ class Subnet:
             self._decay(due - at, at)
             at = due
             self._register(entrant, due)
-            low, high = round(settings.min_price * ALPHA), round(settings.max_price * ALPHA)
-            self.price = places.bump_price(self.price, round(settings.price_factor * 2**64), low, high)
+            self.price = places.bump_price(self.price, round(settings.price_factor * ONE64), *self.price_range)
         self._decay(block - at, at)
         self.prices.append(self.price / ALPHA)
 
     def _decay(self, blocks: int, block: int) -> None:
         settings = self.world.settings
-        low, high = round(settings.min_price * ALPHA), round(settings.max_price * ALPHA)
+        low, high = self.price_range
         for offset in range(blocks):
             if self.price == low:
                 return

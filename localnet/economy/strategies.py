@@ -2,7 +2,7 @@
 
     measuring, copying, cabal, self_weighting     weights of a validator
     once, stopping                                a validator that does its work at the start only
-    steady, drifting, shuffled                    how the worth of miners' work moves
+    drifting, shuffled                            how the worth of miners' work moves (without any it does not)
     swarm, newcomers                              who buys places
 
 Each returns a function of the type named in `localnet.economy.world`; a scenario may as well write its own.
@@ -97,15 +97,6 @@ def stopping(weighing: Weighing, after: int) -> Weighing:
 
 
 # -- the worth of work ----------------------------------------------------------------------------------------------
-
-
-def steady() -> Moving:
-    """Nothing moves."""
-
-    def move(worth: Floats, epoch: int, rng: np.random.Generator) -> Floats:
-        return worth
-
-    return move
 
 
 def drifting(step: float = 0.1) -> Moving:

@@ -180,7 +180,6 @@ class EpochTerms:
     clipped: Matrix
     incentive: Ints
     bond_weights: Matrix
-    old_bonds: Matrix
     bonds: Matrix
     dividends: Ints
     shares: _Shares
@@ -237,7 +236,6 @@ def work_out(inputs: EpochInput) -> EpochTerms:
         clipped=clipped,
         incentive=incentive,
         bond_weights=bond_weights,
-        old_bonds=old,
         bonds=bonds,
         dividends=dividends,
         shares=_emission_shares(incentive, dividends, stake, active_stake),

@@ -7,10 +7,13 @@ sell, sell_for_root, buy                  in parts where a pool takes less at on
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from localnet.errors import DispatchError
 from localnet.rules import swap as market
+from localnet.runtime.framework import StorageMap
 from localnet.runtime.subtensor import staking
 from localnet.runtime.subtensor.basket_values import escrow_account
 
@@ -59,17 +62,8 @@ def sell(p: Subtensor, netuid: int, alpha: int) -> int:
 
     Raises the Swap pallet's errors.
     """
-    total = 0
-    with p.rt.transaction():
-        while alpha:
-            most = p.SubnetAlphaIn[netuid] * market.MAX_INPUT_MULTIPLE
-            part = alpha if staking.is_stable(p, netuid) or not most else min(alpha, most)
-            swap = staking.swap_alpha_for_tao(p, netuid, part, with_fee=False)
-            if not swap.paid_in:
-                raise p.error("AmountTooLow")
-            alpha -= swap.paid_in
-            total += swap.paid_out
-    return total
+    sale = functools.partial(staking.swap_alpha_for_tao, p, netuid, with_fee=False)
+    return _in_parts(p, netuid, alpha, p.SubnetAlphaIn, sale)
 
 
 def buy(p: Subtensor, netuid: int, tao: int) -> int:
@@ -77,16 +71,23 @@ def buy(p: Subtensor, netuid: int, tao: int) -> int:
 
     Raises the Swap pallet's errors.
     """
+    return _in_parts(p, netuid, tao, p.SubnetTAO, functools.partial(staking.swap_tao_for_alpha, p, netuid))
+
+
+def _in_parts(
+    p: Subtensor, netuid: int, amount: int, reserve: StorageMap[int], swap: Callable[[int], market.Swap]
+) -> int:
+    """Swap all of `amount`, no more at a time than the pool takes; what came out of it."""
     total = 0
     with p.rt.transaction():
-        while tao:
-            most = p.SubnetTAO[netuid] * market.MAX_INPUT_MULTIPLE
-            part = tao if staking.is_stable(p, netuid) or not most else min(tao, most)
-            swap = staking.swap_tao_for_alpha(p, netuid, part)
-            if not swap.paid_in + swap.fee:
+        while amount:
+            most = reserve[netuid] * market.MAX_INPUT_MULTIPLE
+            part = amount if staking.is_stable(p, netuid) or not most else min(amount, most)
+            done = swap(part)
+            if not done.paid_in + done.fee:
                 raise p.error("AmountTooLow")
-            tao -= swap.paid_in + swap.fee
-            total += swap.paid_out
+            amount -= done.paid_in + done.fee
+            total += done.paid_out
     return total
 
 

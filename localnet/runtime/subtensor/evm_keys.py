@@ -118,10 +118,11 @@ def renumber(p: Subtensor, netuid: int, numbers: Mapping[int, int]) -> None:
     """The uids of a trimmed subnet have new numbers (old -> new); those that went were forgotten before."""
     before = dict(p.AssociatedEvmAddress.items(netuid))
     p.AssociatedEvmAddress.clear(netuid)
-    for old, known in before.items():
-        p.AssociatedEvmAddress[netuid, numbers[old]] = known
+    for old, new in numbers.items():
+        if old in before:
+            p.AssociatedEvmAddress[netuid, new] = before[old]
     for address, uids in list(p.AssociatedUidsByEvmAddress.items(netuid)):
-        p.AssociatedUidsByEvmAddress[netuid, address] = [(numbers.get(uid, uid), at) for uid, at in uids]
+        p.AssociatedUidsByEvmAddress[netuid, address] = [(numbers[uid], at) for uid, at in uids]
 
 
 def _drop_uid(p: Subtensor, netuid: int, address: bytes, uid: int) -> None:

@@ -34,11 +34,6 @@ EXPLICIT = frozenset(("tempo", "kappa", "registration_allowed", "max_uids", "leg
 # -- what others ask ------------------------------------------------------------------------------------------------
 
 
-def not_implemented(what: str) -> DispatchError:
-    """The answer to a request that this runtime understands and cannot carry out."""
-    return DispatchError("Other", f"NotImplemented: {what}")
-
-
 def netuids(p: Subtensor) -> list[int]:
     """All subnets, root included, ascending."""
     return sorted(netuid for netuid, added in p.NetworksAdded.items() if added)

@@ -76,7 +76,7 @@ def _move(p: Subtensor, netuid: int, kept: Sequence[int]) -> None:
             _renumber_rows(rows, index, numbers)
     for item in (p.Keys, p.BlockAtRegistration):
         _renumber(item, netuid, numbers)
-    _renumber_evm_keys(p, netuid, numbers)
+    evm_keys.renumber(p, netuid, numbers)
     p.Uids.clear(netuid)
     for uid in range(len(kept)):
         p.Uids[netuid, p.Keys[netuid, uid]] = uid
@@ -104,9 +104,3 @@ def _renumber_rows(rows: StorageMap[list[tuple[int, int]]], index: int, numbers:
     _renumber(rows, index, numbers)
     for uid, row in list(rows.items(index)):
         rows[index, uid] = [(numbers[dest], value) for dest, value in row if dest in numbers]
-
-
-def _renumber_evm_keys(p: Subtensor, netuid: int, numbers: Mapping[int, int]) -> None:
-    _renumber(p.AssociatedEvmAddress, netuid, numbers)
-    for address, known in list(p.AssociatedUidsByEvmAddress.items(netuid)):
-        p.AssociatedUidsByEvmAddress[netuid, address] = [(numbers[uid], at) for uid, at in known]
