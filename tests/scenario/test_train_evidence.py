@@ -1,7 +1,8 @@
 """A miner that does half of its training is rejected on a real chain; another validator asks for the evidence, and
 whoever has it recomputes the verdict from the buckets of those who took part.
 
-The chain's blocks are made here, each phase when everybody is done with the one before: no clock decides.
+The chain's blocks are made here, each phase when everybody is done with the one before: no clock decides. Their
+time is the main network's all the same: a validator's patience with a miner is a share of what is left of a phase.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ async def world(home: Path) -> AsyncIterator[World]:
     with s3_server(home / "s3") as s3:
         for name in NAMES:
             s3.make_bucket(name)
-        async with Localnet(mining="instant") as net, Chain(net.url) as chain:
+        async with Localnet(mining="instant", profile="mainnet") as net, Chain(net.url) as chain:
             alice = Operator(chain, ALICE.keypair)
             netuid = await alice.create_subnet(keys["owner"].ss58)
             await alice.admin("sudo_set_admin_freeze_window", {"window": 0})
