@@ -52,11 +52,14 @@ setup(
         "boto3>=1.36",
         "cryptography",
         "coincurve>=20",
+        "py-ed25519-zebra-bindings>=1.1,<2",
+        "py-sr25519-bindings>=0.2,<1",
         "pycryptodome>=3.20",
         "pynacl",
         'py_arkworks_bls12381>=0.5,<1; python_version >= "3.11"',  # drand pulses; no release for 3.10 hashes to G1
         "substrate-interface>=1.7.11,<2",
         "typer>=0.15",
+        "wasmtime==50.0.1",  # exactly: host functions are bound through its C interface
         "rich>=13",
         "psutil",
         "openskill>=6,<7",

@@ -13,6 +13,12 @@ the chain goes through `Runtime.call` with the names the released chain uses for
     GenesisBuilder_build_state(json)                 -> Result<(), String>
     SubnetInfoRuntimeApi_get_metagraph(..) and every other runtime API
 
+Three names are this node's own; a runtime that has no use for one does not export it:
+
+    DevApi_apply_extrinsic(origin, extrinsic)        -> ApplyExtrinsicResult    of an extrinsic that nobody signed
+    DevApi_explain(netuid, uid, preview, header)     -> JSON                    why a neuron has what it has
+    DevApi_state_root()                              -> [u8; 32]                zeros: the node digests changes itself
+
 A runtime keeps nothing between calls that is not in `state` (caches keyed by the bytes they were computed from are
 fine). So two runtimes are interchangeable, and a call at an old block is the same call against an old state.
 """
@@ -33,6 +39,20 @@ class State(Protocol):
 
     def keys(self, prefix: bytes) -> Iterator[bytes]:
         """Live keys with this prefix, ascending, uncommitted writes included. Writing while iterating is allowed."""
+
+    def next_key(self, key: bytes) -> bytes | None:
+        """The smallest live key above `key`, uncommitted writes included."""
+
+    def settled(self, key: bytes) -> bytes | None:
+        """The value as of the last finished block: what `get` gave before the open block wrote to the key."""
+
+    def settled_keys(self, prefix: bytes) -> Iterator[bytes]:
+        """Keys with this prefix that had a value as of the last finished block, ascending, those that the open block
+        deleted included. Writing while iterating is allowed."""
+
+    def root(self, version: int) -> bytes:
+        """32 bytes that bind everything live: the Merkle root in a state version (0 or 1) where all of the state is
+        at hand, a digest of the changes where most of it is elsewhere (a fork)."""
 
     def begin(self) -> None:
         """Open a nested transaction."""

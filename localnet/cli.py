@@ -1,4 +1,5 @@
-"""The command: `python -m localnet`, also mounted as `touchstone localnet`. Its sub-commands are in cli_dev.py.
+"""The command: `python -m localnet`, also mounted as `touchstone localnet`. Its sub-commands are in cli_dev.py and
+cli_runtime.py.
 
 Runs a chain until SIGINT or SIGTERM, then flushes the state file, releases the port and removes the ready file. With
 `--json` everything on standard output is JSON, one object a line; logs go to standard error either way.
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from localnet.cli_dev import COMMANDS
-from localnet.errors import LocalnetError
+from localnet.cli_runtime import runtime as show_runtime
+from localnet.errors import ConfigError, LocalnetError
 
 if TYPE_CHECKING:
     from localnet.net import Localnet
+    from localnet.wasm.source import RuntimeSource
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -38,9 +41,51 @@ def localnet(
     ] = "interval",
     block_time: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Seconds between blocks. Default: 0.25; 12 with --profile mainnet."),
+        typer.Option(
+            min=0.01, help="Seconds between blocks. Default: 0.25; 12 with --profile mainnet; a --runtime's slot."
+        ),
     ] = None,
     profile: Annotated[str, typer.Option(help="The chain's constants: fast or mainnet.")] = "fast",
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|CHAINSPEC|URL",
+            help="Run the chain's released Wasm runtime: a file of it, a chain specification, or a node's address "
+            "(ws://node, or @block after it) that it is fetched from once. Default: the specification runtime.",
+        ),
+    ] = None,
+    runtime_hash: Annotated[
+        str | None, typer.Option(metavar="0x..", help="Refuse a --runtime whose code has another BLAKE2b-256 hash.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Genesis preset of the --runtime, by name.")] = None,
+    dev_accounts: Annotated[
+        bool | None,
+        typer.Option(
+            help="Fund //Alice and the others at genesis and make //Alice sudo. Default: unless a --runtime comes as a "
+            "chain specification."
+        ),
+    ] = None,
+    genesis: Annotated[
+        Path | None, typer.Option(help="JSON file: genesis patch, as chain specifications have it.")
+    ] = None,
+    fork: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL[@BLOCK]",
+            help="Go on from a block of another node: ws(s):// or http(s)://, its newest finalized block or @number or "
+            "@0xhash. State is read from there as it is needed.",
+        ),
+    ] = None,
+    fork_cache: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps what --fork read. Default: forks.sqlite in $TOUCHSTONE_CACHE."),
+    ] = None,
+    fork_offline: Annotated[
+        bool, typer.Option("--fork-offline", help="--fork from the cache alone; name what it does not have.")
+    ] = False,
+    fork_rate: Annotated[
+        float, typer.Option(min=0.1, help="Requests a second that --fork may send, sustained.")
+    ] = 20.0,
     state: Annotated[Path | None, typer.Option(help="File the chain lives in. Without it: memory only.")] = None,
     history: Annotated[int, typer.Option(min=0, help="Blocks whose state stays readable; 0 keeps all.")] = 16_384,
     drand: Annotated[
@@ -80,9 +125,14 @@ def localnet(
     options: dict[str, Any] = {
         "host": host, "port": port, "mining": mining, "profile": profile, "state": state, "history": history,
         "drand": drand, "finality_lag": finality_lag, "dev_token": dev_token,
-        "block_time": block_time if block_time is not None else (12.0 if profile == "mainnet" else 0.25),
+        "block_time": 12.0 if block_time is None and profile == "mainnet" else block_time,
+        "fork": fork, "fork_cache": fork_cache, "fork_offline": fork_offline, "fork_rate": fork_rate,
     }  # fmt: skip
     try:
+        if fork is None and (fork_cache is not None or fork_offline):
+            raise ConfigError("--fork-cache and --fork-offline are about a --fork: name a node")
+        options["runtime"] = _runtime_source(runtime, runtime_hash, preset, dev_accounts, profile, quiet)
+        options["genesis"] = None if genesis is None else _read_patch(genesis)
         asyncio.run(_serve(options, ready_file, json_output, quiet))
     except LocalnetError as error:
         _say(
@@ -92,6 +142,36 @@ def localnet(
             True,
         )
         raise typer.Exit(1) from None
+
+
+def _runtime_source(
+    where: str | None, code_hash: str | None, preset: str | None, dev_accounts: bool | None, profile: str, quiet: bool
+) -> RuntimeSource | None:
+    """Raises ConfigError for options that need a runtime, or do not go with one."""
+    if where is None:
+        if (code_hash, preset, dev_accounts) != (None, None, None):
+            raise ConfigError("--runtime-hash, --preset and --dev-accounts are about a --runtime: name one")
+        return None
+    if profile != "fast":
+        raise ConfigError("--profile sets constants of the specification runtime; a --runtime has its own")
+    from localnet.wasm.source import RuntimeSource
+
+    def progress(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    return RuntimeSource(where, code_hash, preset, dev_accounts, progress)
+
+
+def _read_patch(path: Path) -> Any:
+    """Raises ConfigError."""
+    try:
+        patch = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"the genesis patch cannot be read from {path}: {error}") from error
+    if not isinstance(patch, dict):
+        raise ConfigError(f'{path} is no genesis patch: a JSON object such as {{"balances": {{..}}}}')
+    return patch
 
 
 async def _serve(options: dict[str, Any], ready_file: Path | None, json_output: bool, quiet: bool) -> None:
@@ -145,13 +225,17 @@ def write_ready_file(path: Path, url: str) -> None:
 
 
 def _announce(net: Localnet, options: dict[str, Any], json_output: bool) -> None:
-    how = f"every {options['block_time']} s" if net.mining == "interval" else net.mining
+    how = f"every {net.block_time} s" if net.mining == "interval" else net.mining
     facts = {
         "event": "ready", "url": net.url, "block": net.block, "genesis": net.genesis_hash, "mining": net.mining,
-        "block_time": options["block_time"], "profile": options["profile"],
+        "block_time": net.block_time, "profile": None if net.loaded or net.forked else options["profile"],
         "state": None if options["state"] is None else str(options["state"]),
+        "runtime": None if net.loaded is None else net.loaded.facts(),
+        "fork": None if net.forked is None else net.forked.facts(),
     }  # fmt: skip
     where = options["state"] or "memory"
+    if net.forked is not None:
+        where = f"fork of block {net.forked.point.number}, {net.forked.stats.requests} requests so far"
     _say(json_output, facts, f"localnet {net.url}  blocks: {how}  state: {where}  (Ctrl-C stops it)")
 
 
@@ -162,7 +246,7 @@ def _say(json_output: bool, facts: dict[str, Any], text: str, error: bool = Fals
 
 app = typer.Typer(add_completion=False, invoke_without_command=True, pretty_exceptions_enable=False)
 app.callback()(localnet)
-for name, command in COMMANDS.items():
+for name, command in {**COMMANDS, "runtime": show_runtime}.items():
     app.command(name)(command)
 
 

@@ -1,87 +1,33 @@
-"""Calls, storage, events and errors of a chain by name, through its metadata: what `Localnet` gives tests and scripts.
+"""A chain by name, through its runtime's metadata: what `Localnet` gives tests and scripts.
 
-Values are those of `localnet.codec.scale`. On the way in, an account may also be an SS58 address or a secret URI
-("//Alice"), wherever the metadata wants an AccountId or a MultiAddress, and a call inside a call (proxy, batch) is
-("Pallet", "call", {argument: value}). Extrinsics are signed immortal, by any
-keypair of bittensor_core, and handed to the pool like those that come over the wire.
+How values look and what may stand for an account: `localnet.vocabulary`, which has the names. A runtime may be replaced
+while its chain goes on, so there is one vocabulary for each that the chain has had: calls are encoded for the next
+block, events and storage of a block are read as the runtime wrote them that made it. Extrinsics are signed immortal, by
+any keypair of bittensor_core, and handed to the pool like those that come over the wire.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 
 import bittensor_core
-import xxhash
 
-from localnet.codec import metadata
 from localnet.codec.document import Document, StorageEntry
-from localnet.codec.plain import SS58, Names, Plain
-from localnet.codec.scale import compact, opaque, read_compact
-from localnet.errors import CallFailed, MetadataError, PoolRejected, ScaleError
+from localnet.codec.plain import Names, Plain
+from localnet.codec.scale import Registry, compact, opaque
+from localnet.errors import CallFailed, MetadataError, PoolRejected
 from localnet.node.blocks import Block, blake2_256
 from localnet.node.chain import Chain
-from localnet.node.extrinsic import parse
 from localnet.node.pool import Watcher
 from localnet.node.runtime_api import CODE, read_version
+from localnet.vocabulary import HASHERS, Vocabulary, keypair, near, public_key
 
+__all__ = ["HASHERS", "Client", "Outcome", "Vocabulary", "keypair", "near", "public_key"]
+
+MAX_KEPT = 8  # vocabularies
 SR25519 = 1  # MultiSignature variant
-
-
-def _blake2(size: int) -> Callable[[bytes], bytes]:
-    return lambda data: blake2b(data, digest_size=size).digest()
-
-
-def _twox(words: int) -> Callable[[bytes], bytes]:
-    return lambda data: b"".join(xxhash.xxh64_intdigest(data, seed).to_bytes(8, "little") for seed in range(words))
-
-
-HASHERS: dict[str, tuple[Callable[[bytes], bytes], int, bool]] = {  # hash, its size, whether the key follows it
-    "Identity": (lambda data: b"", 0, True),
-    "Twox64Concat": (_twox(1), 8, True),
-    "Blake2_128Concat": (_blake2(16), 16, True),
-    "Blake2_128": (_blake2(16), 16, False),
-    "Blake2_256": (_blake2(32), 32, False),
-    "Twox128": (_twox(2), 16, False),
-    "Twox256": (_twox(4), 32, False),
-}
-
-
-@lru_cache(maxsize=4096)
-def keypair(uri: str) -> bittensor_core.Keypair:
-    """The sr25519 keypair of a secret URI ("//Alice") or mnemonic. Raises ValueError."""
-    return bittensor_core.Keypair.create_from_uri(uri)
-
-
-def public_key(account: str | bytes | bittensor_core.Keypair) -> bytes:
-    """Account id of an SS58 address, a secret URI ("//Alice", "word word ..//hard"), a keypair, or 32 bytes.
-
-    Raises ValueError.
-    """
-    if isinstance(account, str):
-        try:
-            if "/" in account or " " in account:
-                return bytes(keypair(account).public_key)
-            return bytes(bittensor_core.ss58_decode(account))
-        except ValueError as error:
-            raise ValueError(
-                f"{account!r} is no account, neither SS58 nor a secret URI as //Alice is: {error}"
-            ) from error
-    if isinstance(account, bytes):
-        return account
-    if not hasattr(account, "public_key"):
-        raise ValueError(f"{account!r} is no account: give an SS58 address, a secret URI, a keypair or 32 bytes")
-    return bytes(account.public_key)
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that does not exist: those that look like it."""
-    alike = difflib.get_close_matches(name, known, 3)
-    return f": {' or '.join(alike)}?" if alike else ""
 
 
 @dataclass(frozen=True)
@@ -112,180 +58,118 @@ class Client:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
-        self.document = _document(chain)
-        self.registry = self.document.registry
+        self._known: dict[int, Vocabulary] = {}  # by the identity of their document, which they hold
         self._version: tuple[bytes | None, bytes, bytes] | None = None
-        self._pallets = {index: name for name, index in self.document.pallet_index.items()}
-        self.plain = Plain(self.document, public_key)
-        self.names = Names(self.plain)
 
-    # -- values
+    # -- vocabularies
 
-    def _adapt(self, type_id: int, value: Any) -> Any:
-        """Replace account names by account ids where the type says so."""
-        entry = self.document.tree["types"][type_id]
-        kind, body = next(iter(entry["def"].items()))
-        last = entry["path"][-1] if entry["path"] else ""
-        if last == "AccountId32":
-            return public_key(value)
-        if last == "MultiAddress" and not isinstance(value, tuple):
-            return ("Id", public_key(value))
-        if last == "RuntimeCall" and isinstance(value, tuple) and len(value) == 3:
-            return self.call_value(*value)
-        if last == "Option" and value is not None:
-            return self._adapt(body[1]["fields"][0]["type"], value)
-        if kind == "sequence" and isinstance(value, list):
-            return [self._adapt(body["type"], item) for item in value]
-        if kind == "tuple" and isinstance(value, tuple) and len(value) == len(body):
-            return tuple(self._adapt(inner, item) for inner, item in zip(body, value, strict=True))
-        if kind == "composite" and isinstance(value, dict):
-            inner_types = {f["name"]: f["type"] for f in body}
-            return {k: self._adapt(inner_types[k], v) if k in inner_types else v for k, v in value.items()}
-        return value
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the runtime that makes the next block. Raises MetadataError, as everything here does for a runtime whose
+        metadata cannot be used."""
+        return self._of(self.chain.documents.head)
+
+    def made(self, block: int | None) -> Vocabulary:
+        """Of the runtime that made a block (default: the head). Raises StateDiscarded."""
+        number = self.chain.head.number if block is None else block
+        return self._of(self.chain.documents.made(number, self.chain.state.oldest))
+
+    def after(self, block: int | None) -> Vocabulary:
+        """Of the runtime that makes, or would make, the block after this one (default: the head).
+
+        Raises StateDiscarded.
+        """
+        return self._of(self.chain.documents.at(block))
+
+    def _of(self, document: Document) -> Vocabulary:
+        known = self._known.get(id(document))
+        if known is None:
+            if len(self._known) >= MAX_KEPT:
+                del self._known[next(iter(self._known))]
+            known = self._known[id(document)] = Vocabulary(document)
+        return known
+
+    @property
+    def document(self) -> Document:
+        return self.vocabulary.document
+
+    @property
+    def registry(self) -> Registry:
+        return self.vocabulary.registry
+
+    @property
+    def plain(self) -> Plain:
+        return self.vocabulary.plain
+
+    @property
+    def names(self) -> Names:
+        return self.vocabulary.names
+
+    # -- calls: see Vocabulary
 
     def call_value(self, pallet: str, call: str, arguments: Mapping[str, Any]) -> Any:
-        """A RuntimeCall value, also as an argument of batch and sudo calls. Raises MetadataError."""
-        variants = self._call_variants(pallet)
-        if call not in variants:
-            raise MetadataError(f"there is no call {pallet}.{call}{near(call, variants)}")
-        fields = {f["name"]: f["type"] for f in variants[call]["fields"]}
-        if set(fields) != set(arguments):
-            raise MetadataError(
-                f"{pallet}.{call} takes {', '.join(fields) or 'nothing'}; given: {', '.join(arguments)}"
-            )
-        adapted = {name: self._adapt(type_id, arguments[name]) for name, type_id in fields.items()}
-        return (pallet, (call, adapted) if adapted else call)
-
-    def _call_variants(self, pallet: str) -> dict[str, Any]:
-        for entry in self.document.tree["pallets"]:
-            if entry["name"] == pallet and entry["calls"] is not None:
-                return {v["name"]: v for v in self.document.tree["types"][entry["calls"]]["def"]["variant"]}
-        known = [entry["name"] for entry in self.document.tree["pallets"] if entry["calls"] is not None]
-        raise MetadataError(f"there is no pallet {pallet} with calls{near(pallet, known)}")
+        return self.vocabulary.call_value(pallet, call, arguments)
 
     def argument_type(self, pallet: str, call: str, argument: str) -> int:
-        """The type of a call's argument."""
-        return next(int(f["type"]) for f in self._call_variants(pallet)[call]["fields"] if f["name"] == argument)
+        return self.vocabulary.argument_type(pallet, call, argument)
 
     def read_call(self, value: Any) -> bytes:
-        """A call from JSON: "0x.." (encoded), or {"pallet": .., "call": .., "arguments": {..}}.
-
-        Raises MetadataError, ScaleError.
-        """
-        if isinstance(value, str):
-            raw = bytes.fromhex(value.removeprefix("0x"))
-            self.registry.decode(self.document.call_type, raw)
-            return raw
-        if not isinstance(value, dict) or not {"pallet", "call"} <= set(value) <= {"pallet", "call", "arguments"}:
-            raise ScaleError('a call is "0x.." or {"pallet": .., "call": .., "arguments": {..}}')
-        pallet, name, arguments = value["pallet"], value["call"], value.get("arguments") or {}
-        if name not in self._call_variants(pallet):
-            raise MetadataError(f"there is no call {pallet}.{name}{near(name, self._call_variants(pallet))}")
-        shown = {pallet: {name: arguments} if arguments else name}
-        return self.registry.encode(self.document.call_type, self.plain.read(self.document.call_type, shown))
+        return self.vocabulary.read_call(value)
 
     def encode_call(self, pallet: str, call: str, arguments: Mapping[str, Any]) -> bytes:
-        """Raises MetadataError, ScaleError (naming the argument that does not fit), ValueError (no account)."""
-        value = self.call_value(pallet, call, arguments)
-        try:
-            return self.registry.encode(self.document.call_type, value)
-        except ScaleError as error:
-            raise self._misfit(pallet, call, value[1][1]) or error from error
-
-    def _misfit(self, pallet: str, call: str, arguments: Mapping[str, Any]) -> ScaleError | None:
-        """The error of the first argument that cannot be encoded."""
-        for name, value in arguments.items():
-            try:
-                self.registry.encode(self.argument_type(pallet, call, name), value)
-            except ScaleError as error:
-                return ScaleError(f"{pallet}.{call}, {name}: {error}")
-        return None
+        return self.vocabulary.encode_call(pallet, call, arguments)
 
     # -- storage
 
     def entry(self, pallet: str, item: str) -> StorageEntry:
-        """A storage item. Raises MetadataError."""
-        entry = self.document.storage.get((pallet, item))
-        if entry is None:
-            items = [name for of, name in self.document.storage if of == pallet]
-            if not items:
-                pallets = {of for of, _ in self.document.storage}
-                raise MetadataError(f"there is no pallet {pallet} with storage{near(pallet, pallets)}")
-            raise MetadataError(f"there is no storage item {pallet}.{item}{near(item, items)}")
-        return entry
+        return self.vocabulary.entry(pallet, item)
 
     def storage_key(self, pallet: str, item: str, *keys: Any) -> bytes:
-        """The full key with all keys given, a prefix with fewer. Raises MetadataError."""
-        entry = self.entry(pallet, item)
-        if len(keys) > len(entry.hashers):
-            raise MetadataError(f"{pallet}.{item} has {len(entry.hashers)} keys, {len(keys)} were given")
-        return self._key(entry, [self._adapt(type_id, key) for type_id, key in zip(entry.keys, keys, strict=False)])
+        return self.vocabulary.storage_key(pallet, item, *keys)
 
     def raw_key(self, entry: StorageEntry, keys: Sequence[Any]) -> bytes:
-        """The full key of one entry, its keys given as JSON. Raises MetadataError, ScaleError."""
-        if len(keys) != len(entry.hashers):
-            raise MetadataError(f"{entry.pallet}.{entry.name} has {len(entry.hashers)} keys, {len(keys)} were given")
-        return self._key(entry, [self.plain.read(type_id, key) for type_id, key in zip(entry.keys, keys, strict=True)])
+        return self.vocabulary.raw_key(entry, keys)
 
-    def _key(self, entry: StorageEntry, keys: Sequence[Any]) -> bytes:
-        out = entry.prefix
-        for hasher, type_id, key in zip(entry.hashers, entry.keys, keys, strict=False):
-            digest, _, follows = HASHERS[hasher]
-            raw = self.registry.encode(type_id, key)
-            out += digest(raw) + (raw if follows else b"")
-        return out
+    def storage_write(self, pallet: str, item: str, keys: Sequence[Any], value: Any) -> tuple[bytes, bytes | None]:
+        return self.vocabulary.storage_write(pallet, item, keys, value)
 
     def query(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> Any:
-        entry = self.entry(pallet, item)
+        """Raises MetadataError, ScaleError, StateDiscarded."""
+        words = self.made(block)
+        entry = words.entry(pallet, item)
         if len(keys) != len(entry.hashers):
             raise MetadataError(f"{pallet}.{item} has {len(entry.hashers)} keys, {len(keys)} were given")
-        raw = self.chain.storage(self.storage_key(pallet, item, *keys), block)
+        raw = self.chain.storage(words.storage_key(pallet, item, *keys), block)
         if raw is not None:
-            return self.registry.decode(entry.value, raw)
-        return None if entry.optional else self.registry.decode(entry.value, entry.default)
+            return words.registry.decode(entry.value, raw)
+        return None if entry.optional else words.registry.decode(entry.value, entry.default)
 
     def query_map(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> dict[Any, Any]:
-        entry = self.entry(pallet, item)
-        prefix = self.storage_key(pallet, item, *keys)
+        """Raises MetadataError, ScaleError, StateDiscarded."""
+        words = self.made(block)
+        entry = words.entry(pallet, item)
+        prefix = words.storage_key(pallet, item, *keys)
         number = self.chain.head.number if block is None else block
         out = {}
         for raw in self.chain.state.at(number).keys(prefix):
             value = self.chain.storage(raw, number)
             if value is not None:
-                out[self._decode_key(entry, raw, len(prefix), len(keys))] = self.registry.decode(entry.value, value)
+                out[words.read_key(entry, raw, len(prefix), len(keys))] = words.registry.decode(entry.value, value)
         return out
-
-    def _decode_key(self, entry: StorageEntry, raw: bytes, offset: int, skip: int) -> Any:
-        parts = []
-        for hasher, type_id in zip(entry.hashers[skip:], entry.keys[skip:], strict=True):
-            _, size, follows = HASHERS[hasher]
-            if not follows:
-                raise MetadataError(f"{entry.pallet}.{entry.name}: keys cannot be read back from {hasher}")
-            part, offset = self.registry.decode_from(type_id, raw, offset + size)
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else tuple(parts)
-
-    def storage_write(self, pallet: str, item: str, keys: Sequence[Any], value: Any) -> tuple[bytes, bytes | None]:
-        """Raw key and value of a storage write."""
-        entry = self.entry(pallet, item)
-        raw = None if value is None else self.registry.encode(entry.value, self._adapt(entry.value, value))
-        return self.storage_key(pallet, item, *keys), raw
 
     def call(self, api: str, method: str, *arguments: Any, block: int | None = None) -> Any:
         """A runtime API by name. Raises MetadataError, RuntimeApiMissing, RuntimeTrap."""
-        entry = self.document.apis.get(f"{api}_{method}")
-        if entry is None:
-            raise MetadataError(f"there is no runtime API {api}_{method}")
+        words = self.after(block)
+        entry = words.api(api, method)
         if len(arguments) != len(entry.inputs):
             raise MetadataError(f"{entry.name} takes {len(entry.inputs)} arguments, {len(arguments)} were given")
-        pairs = zip(entry.inputs, arguments, strict=True)
-        data = b"".join(self.registry.encode(type_id, self._adapt(type_id, value)) for type_id, value in pairs)
-        return self.registry.decode(entry.output, self.chain.call(entry.name, data, block))
+        data = b"".join(words.encode(of, value) for of, value in zip(entry.inputs, arguments, strict=True))
+        return words.registry.decode(entry.output, self.chain.call(entry.name, data, block))
 
     # -- extrinsics
 
     def sign(self, signer: str | bittensor_core.Keypair, call: bytes, nonce: int, tip: int = 0) -> bytes:
-        """A signed extrinsic of format 4, immortal, without a metadata hash."""
+        """A signed extrinsic of format 4, immortal, without a metadata hash. Raises MetadataError: see `extensions`."""
         pair = keypair(signer) if isinstance(signer, str) else signer
         extra, additional = self.extensions(nonce, tip)
         payload = call + extra + additional
@@ -294,20 +178,26 @@ class Client:
         return opaque(b"\x84\0" + who + bytes((SR25519,)) + bytes(signature) + extra + call)
 
     def extensions(self, nonce: int, tip: int) -> tuple[bytes, bytes]:
-        """What the extensions put into the extrinsic, and what they add to the signed payload."""
+        """What the extensions put into the extrinsic, and what they add to the signed payload.
+
+        Raises MetadataError for an extension that is not known here and wants something.
+        """
         spec, transaction = self._versions()
         genesis = self.chain.genesis_hash
-        known = {
-            "CheckSpecVersion": (b"", spec),
-            "CheckTxVersion": (b"", transaction),
-            "CheckGenesis": (b"", genesis),
-            "CheckMortality": (b"\0", genesis),
-            "CheckNonce": (compact(nonce), b""),
-            "ChargeTransactionPayment": (compact(tip), b""),
-            "CheckMetadataHash": (b"\0", b"\0"),
-        }
-        pairs = [known.get(name, (b"", b"")) for name in self.document.extensions]
-        return b"".join(extra for extra, _ in pairs), b"".join(additional for _, additional in pairs)
+        mortality, fee = (b"\0", genesis), (compact(tip), b"")
+        return self.vocabulary.signed_parts(
+            {
+                "CheckSpecVersion": (b"", spec),
+                "CheckTxVersion": (b"", transaction),
+                "CheckGenesis": (b"", genesis),
+                "CheckMortality": mortality,
+                "CheckEra": mortality,
+                "CheckNonce": (compact(nonce), b""),
+                "ChargeTransactionPayment": fee,
+                "ChargeTransactionPaymentWrapper": fee,
+                "CheckMetadataHash": (b"\0", b"\0"),
+            }
+        )
 
     def _versions(self) -> tuple[bytes, bytes]:
         """Spec and transaction version, asked again only when the code changed."""
@@ -343,10 +233,10 @@ class Client:
         told: dict[Any, list[dict[str, Any]]] = {}
         for event in self.events(block.number):
             told.setdefault(event["phase"], []).append(event)
-        out = []
+        out, words = [], self.made(block.number)
         for index in positions:
             digest, events = blake2_256((block.extrinsics or [])[index]), told.get(index, [])
-            error = self.failure(events)
+            error = words.failure(events)
             place = (block.number, "0x" + block.hash.hex(), index)
             out.append(Outcome(error is None, error, "0x" + digest.hex(), *place, events))
         return out
@@ -361,88 +251,12 @@ class Client:
 
     def events(self, block: int | None = None) -> list[dict[str, Any]]:
         """Events of a block: phase is the extrinsic's position, or "Initialization", "Finalization"."""
-        return self.event_list(self.query("System", "Events", block=block))
+        return self.made(block).event_list(self.query("System", "Events", block=block))
 
-    def event_list(self, records: Sequence[Any]) -> list[dict[str, Any]]:
-        """The same of a decoded `System.Events`."""
-        out = []
-        for record in records:
-            phase, (pallet, event) = record["phase"], record["event"]
-            name, fields = (event, ()) if isinstance(event, str) else event
-            out.append(
-                {
-                    "phase": phase[1] if isinstance(phase, tuple) else phase,
-                    "pallet": pallet,
-                    "name": name,
-                    "fields": fields,
-                }
-            )
-        return out
+    def show_events(self, events: Sequence[Mapping[str, Any]], block: int | None = None) -> list[dict[str, Any]]:
+        """Events of a block (default: the head) with their fields as JSON."""
+        return self.made(block).show_events(events)
 
-    def show_events(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Events with their fields as JSON."""
-        return [{**event, "fields": self._show_fields(event)} for event in events]
-
-    def _show_fields(self, event: Mapping[str, Any]) -> Any:
-        pallet, name, fields = event["pallet"], event["name"], event["fields"]
-        types, events = self.document.tree["types"], self.document.storage["System", "Events"].value
-        parts = types[types[events]["def"]["sequence"]["type"]]["def"]["composite"]
-        type_id = next(part["type"] for part in parts if part["name"] == "event")
-        shown = self.plain.show(type_id, (pallet, name if fields == () else (name, fields)))[pallet]
-        return [] if isinstance(shown, str) else shown[name]
-
-    def show_call(self, raw: bytes) -> dict[str, Any]:
-        """The call in an extrinsic, as JSON: {"pallet", "call", "arguments", "signer"}. Raises ScaleError."""
-        envelope, type_id = parse(raw), self.document.call_type
-        shown = self.plain.show(type_id, self.registry.decode(type_id, envelope.call))
-        pallet, call = next(iter(shown.items()))
-        name, arguments = (call, {}) if isinstance(call, str) else next(iter(call.items()))
-        signer = None if envelope.who is None else bittensor_core.ss58_encode(envelope.who, SS58)
-        return {"pallet": pallet, "call": name, "arguments": arguments, "signer": signer}
-
-    def error_name(self, error: Any) -> str:
-        """What people call a DispatchError: "NotEnoughBalanceToStake", "BadOrigin", "Token.FundsUnavailable"."""
-        if isinstance(error, str):
-            return error
-        kind, value = error
-        if kind != "Module":
-            return f"{kind}.{value}" if isinstance(value, str) else str(kind)
-        pallet = self._pallets.get(value["index"], "?")
-        names = {index: name for name, index in self.document.errors.get(pallet, {}).items()}
-        return names.get(value["error"][0], f"{pallet}.{value['error'][0]}")
-
-    def failure(self, events: Sequence[Mapping[str, Any]]) -> str | None:
-        """Name of the first error that an extrinsic's events report."""
-        return next((error for error in map(self._failure, events) if error is not None), None)
-
-    def _failure(self, event: Mapping[str, Any]) -> str | None:
-        name, fields = event["name"], event["fields"]
-        if name in ("ExtrinsicFailed", "BatchInterrupted"):
-            named = fields if isinstance(fields, dict) else {}
-            return self.error_name(named.get("dispatch_error", named.get("error")))
-        if name in ("Sudid", "SudoAsDone", "ProxyExecuted", "ItemFailed"):
-            values = list(fields.values()) if isinstance(fields, dict) else [fields]
-            for value in values:
-                if isinstance(value, tuple) and value and value[0] == "Err":
-                    return self.error_name(value[1])
-                if name == "ItemFailed":
-                    return self.error_name(value)
-        return None
-
-
-def _document(chain: Chain) -> Document:
-    """The runtime's metadata, parsed; a runtime that already holds it parsed shares it."""
-    shared = getattr(chain.runtime, "document", None)
-    if isinstance(shared, Document):
-        return shared
-    documents = []
-    for version in (14, 15):
-        raw = chain.call("Metadata_metadata_at_version", version.to_bytes(4, "little"))
-        if raw[:1] != b"\1":
-            raise MetadataError(f"the runtime has no metadata of version {version}")
-        try:
-            size, offset = read_compact(raw, 1)
-        except ScaleError as error:
-            raise MetadataError(f"the runtime's metadata has no length: {error}") from error
-        documents.append(raw[offset : offset + size])
-    return Document(documents[0], documents[1], metadata.decode(documents[1]))
+    def show_call(self, raw: bytes, block: int | None = None) -> dict[str, Any]:
+        """The call in an extrinsic, one of a block's or of the next one's: see Vocabulary."""
+        return (self.vocabulary if block is None else self.made(block)).show_call(raw)

@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from localnet import calls as calls_of
 from localnet import state_file
-from localnet.client import Client, Outcome, public_key
+from localnet.client import Client, Outcome, Vocabulary, public_key
 from localnet.codec.document import StorageEntry
 from localnet.codec.scale import read_compact
-from localnet.errors import ChainError, ConfigError, RuntimeTrap, ScaleError
+from localnet.errors import ChainError, ConfigError, RuntimeApiMissing, RuntimeTrap, ScaleError
 from localnet.node import replay
 from localnet.node.blocks import Block
 from localnet.node.chain import Chain
@@ -65,6 +66,12 @@ def origin_of(name: Account) -> Origin:
     return account
 
 
+def in_rhythm(netuid: int, tempo: int, block: int) -> int:
+    """The first block from `block` on with an epoch, where nothing but the block's number decides: one in which
+    tempo - (block + netuid + 1) % (tempo + 1) is 0 (`blocks_until_next_epoch` in the pallet's run_coinbase.rs)."""
+    return block + tempo - (block + netuid + 1) % (tempo + 1)
+
+
 class Developer:
     def __init__(self, chain: Chain, miner: Miner) -> None:
         self.chain, self.miner = chain, miner
@@ -92,7 +99,7 @@ class Developer:
 
     def _unsigned(self, origin: Origin, call: bytes, ahead: int = 0, block: int | None = None) -> Impersonated:
         if isinstance(origin, str):
-            return unsigned(origin, call)
+            return unsigned(origin, call, bare=self.client.after(block).document.extrinsic_version)
         raw = self.chain.call("AccountNonceApi_account_nonce", origin, block)
         nonce = int.from_bytes(raw, "little") + ahead
         return unsigned(origin, call, nonce, self.client.extensions(nonce, 0)[0])
@@ -128,14 +135,15 @@ class Developer:
         """
         if not isinstance(rao, int):
             raise ConfigError(f"money is a whole number of rao, not {rao!r}: int(1.5 * TAO)")
-        who, least = public_key(account), self.client.document.constants["Balances", "ExistentialDeposit"]
+        words = self.client.vocabulary
+        who, least = public_key(account), words.constant("Balances", "ExistentialDeposit")
 
         def calls() -> list[tuple[Origin, bytes]]:
             wanted = self._free(who) + rao
             if rao < 0 or wanted < least:
                 raise ConfigError(f"cannot add {rao} rao: funding only adds, and an account holds {least} rao or more")
-            arguments = {"who": ("Id", who), "new_free": wanted}
-            return [("root", self.client.encode_call("Balances", "force_set_balance", arguments))]
+            form = calls_of.balance(words, who, wanted, self.client.query("System", "Account", who))
+            return [("root", words.encode_call(*form))]
 
         (await self.impersonate(calls))[0].checked()
         return self._free(who)
@@ -152,32 +160,44 @@ class Developer:
             raise ChainError(f"there is no subnet {netuid}")
 
     def next_epoch(self, netuid: int) -> int:
-        """The block in which the subnet's next epoch runs. Raises ChainError."""
+        """The block in which the subnet's next epoch runs. Raises ChainError.
+
+        Runtimes that say so themselves are asked; those from before the scheduler that remembers `LastEpochBlock` have
+        a fixed rhythm (`in_rhythm`).
+        """
         self.ensure_subnet(netuid)
-        return RuntimeApi(self.chain).next_epoch(netuid)
+        try:
+            return RuntimeApi(self.chain).next_epoch(netuid)
+        except RuntimeApiMissing:
+            if (SUBTENSOR, "LastEpochBlock") in self.client.document.storage:
+                raise  # neither the one nor the other
+        tempo = self.client.query(SUBTENSOR, "Tempo", netuid)
+        if tempo == 0:
+            raise ChainError(f"subnet {netuid} has no next epoch: its tempo is 0")
+        return in_rhythm(netuid, tempo, self.chain.head.number + 1)
 
     # -- trying -----------------------------------------------------------------------------------------------------
 
     def try_call(self, origin: Account, call: bytes, block: int | None = None) -> Trial:
         """An encoded call of `origin` on top of a block (default: the head)."""
-        return self._tried(replay.try_out(self.chain, self._unsigned(origin_of(origin), call, block=block), block))
+        one = self._unsigned(origin_of(origin), call, block=block)
+        return self._tried(replay.try_out(self.chain, one, block), block)
 
     def try_extrinsic(self, raw: bytes, block: int | None = None) -> Trial:
         """A whole extrinsic on top of a block. Raises RuntimeTrap for one that cannot be decoded."""
-        return self._tried(replay.try_out(self.chain, raw, block))
+        return self._tried(replay.try_out(self.chain, raw, block), block)
 
-    def _tried(self, tried: replay.Tried) -> Trial:
+    def _tried(self, tried: replay.Tried, block: int | None) -> Trial:
         if tried.refusal is not None:
             return Trial(False, False, tried.refusal.text)
-        events = [one for one in self._events(tried.view) if one["phase"] == tried.index]
+        words = self.client.after(block)
+        entry = words.entry("System", "Events")
+        records = words.registry.decode(entry.value, tried.view.get(entry.prefix) or entry.default)
+        events = [one for one in words.event_list(records) if one["phase"] == tried.index]
         paid = next((one["fields"] for one in events if one["name"] == "TransactionFeePaid"), None)
         fee, tip = (0, 0) if paid is None else (paid["actual_fee"], paid["tip"])  # nobody signed it
-        error, storage = self.client.failure(events), self.client.names.show_all(tried.changes)
+        error, storage = words.failure(events), words.names.show_all(tried.changes)
         return Trial(True, error is None, error, fee, tip, events, storage)
-
-    def _events(self, view: Any) -> list[dict[str, Any]]:
-        entry = self.client.document.storage["System", "Events"]
-        return self.client.event_list(self.client.registry.decode(entry.value, view.get(entry.prefix) or entry.default))
 
     # -- storage ----------------------------------------------------------------------------------------------------
 
@@ -211,22 +231,13 @@ class Developer:
     def trace(self, number: int | None = None) -> dict[str, Any]:
         """A block step by step (default: the head). Raises ChainError, UnknownBlock, StateDiscarded."""
         block = self.chain.head if number is None else self.chain.block(number)
-        events = self.client.events(block.number)
+        events, words = self.client.events(block.number), self.client.made(block.number)
         return {
             "block": block.number,
             "hash": "0x" + block.hash.hex(),
             "marks": marked(block.header),
-            "steps": [self._step(step, events) for step in replay.trace(self.chain, block.number)],
+            "steps": [_step(words, step, events) for step in replay.trace(self.chain, block.number)],
         }
-
-    def _step(self, step: replay.Step, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        phase: Any = step.name.capitalize() if step.index is None else step.index
-        told = [one for one in events if one["phase"] == phase]
-        shown: dict[str, Any] = {"step": step.name}
-        if step.index is not None:
-            error, call = self.client.failure(told), self.client.show_call(step.extrinsic)
-            shown |= {"index": step.index, "extrinsic": call, "error": error}
-        return {**shown, "events": self.client.show_events(told), "storage": self.client.names.show_all(step.changes)}
 
     def explain(self, netuid: int, uid: int, block: int | None = None, preview: bool = False) -> dict[str, Any]:
         """Why the neuron has what it has: by the subnet's newest epoch at `block` (default: the head), or with
@@ -249,12 +260,25 @@ class Developer:
             if first <= uid < now:
                 raise ChainError(f"uid {uid} came after the newest epoch, of block {ran}: a preview shows its next one")
         which = b"".join(number.to_bytes(2, "little") for number in (netuid, uid)) + bytes((preview,))
-        try:
-            answer = self.chain.call("DevApi_explain", which + header.encode(), on)
-        except RuntimeTrap as error:
-            raise ChainError(str(error).removeprefix("DevApi_explain: ")) from error
+        answer = self._explained(which + header.encode(), on)
         report = {"preview": preview, **json.loads(answer[read_compact(answer, 0)[1] :])}
         return {**report, "as_on_chain": None if preview else self._agrees(report, at)}
+
+    def _explained(self, data: bytes, on: int) -> bytes:
+        """The report as JSON: the runtime's own, or the specification's of this runtime's state. Raises ChainError."""
+        try:
+            return self.chain.call("DevApi_explain", data, on)
+        except RuntimeApiMissing:
+            from localnet.runtime.borrowed import explain  # brings the whole specification runtime
+
+            view = self.chain.state.at(on)
+            view.begin()
+            try:
+                return explain(self.chain.documents.at(on), view, data)
+            except RuntimeTrap as error:
+                raise ChainError(str(error).removeprefix("DevApi_explain: ")) from error
+        except RuntimeTrap as error:
+            raise ChainError(str(error).removeprefix("DevApi_explain: ")) from error
 
     def _agrees(self, report: Mapping[str, Any], block: int) -> bool:
         """Whether the epoch, run again, gives the neuron what the chain holds after a block."""
@@ -295,3 +319,13 @@ def _merged(present: Any, given: Any) -> Any:
     if not (isinstance(present, dict) and isinstance(given, dict) and set(given) <= set(present)):
         return given
     return {name: _merged(value, given[name]) if name in given else value for name, value in present.items()}
+
+
+def _step(words: Vocabulary, step: replay.Step, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    phase: Any = step.name.capitalize() if step.index is None else step.index
+    told = [one for one in events if one["phase"] == phase]
+    shown: dict[str, Any] = {"step": step.name}
+    if step.index is not None:
+        error, call = words.failure(told), words.show_call(step.extrinsic)
+        shown |= {"index": step.index, "extrinsic": call, "error": error}
+    return {**shown, "events": words.show_events(told), "storage": words.names.show_all(step.changes)}

@@ -6,6 +6,8 @@
     ├── ReadOnlyState         a write to a state that only answers reads
     ├── RuntimeApiMissing     a runtime function that is not exported (or not implemented, the message says which)
     ├── RuntimeTrap           a runtime call that broke off
+    ├── RuntimeCodeError      the Wasm code of a runtime cannot be had or cannot be used; the message says why
+    ├── ForkError             the node that a chain is forked from does not answer, or what it answers cannot be
     ├── DispatchError         a call that failed on chain: part of the protocol, it ends up in an event
     ├── InvalidTransaction    a transaction the pool or the block refuses: part of the protocol too
     ├── StateFileError        a state file that cannot be used
@@ -51,6 +53,14 @@ class RuntimeApiMissing(LocalnetError):
 
 class RuntimeTrap(LocalnetError):
     """A runtime call broke off; its writes are void."""
+
+
+class RuntimeCodeError(LocalnetError):
+    """The Wasm code of a runtime cannot be had, is not what it was said to be, or cannot be used."""
+
+
+class ForkError(LocalnetError):
+    """The node that a chain is forked from does not answer, refuses, or answers what cannot be."""
 
 
 class DispatchError(LocalnetError):

@@ -30,6 +30,10 @@ NO_TRIE = "state is kept in versions, not in a trie: there are no proofs"
 NEWER_RPC = "the newer JSON-RPC; the released clients speak the older"
 SAME_BYTES = "the same bytes come from state_call with the runtime API behind it"
 GAP = "not implemented"
+WASM = (
+    "All of this is about the specification runtime. With --runtime the chain's released runtime runs instead: calls "
+    "and runtime APIs are what that one has (localnet runtime FILE lists them); the methods are the same."
+)
 
 REASONS = {
     # pallets and calls
@@ -228,3 +232,4 @@ def as_text(parts: Iterable[Part]) -> Iterator[str]:
         for why, names in grouped.items():
             everything = len(names) == total
             yield f"    {'' if everything else ', '.join(names) + ': '}{why}"
+    yield f"\n{WASM}"

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,6 +43,12 @@ from localnet.node.server import Server
 from localnet.node.store import Store, Stored
 from localnet.powers import Powers
 from localnet.subnets import Plan, Subnet, build
+from localnet.wasm.source import RuntimeSource
+
+if TYPE_CHECKING:
+    from localnet.fork.base import Base
+    from localnet.fork.start import Options
+    from localnet.wasm.loading import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +82,7 @@ class Localnet(Powers):
         host: str = "127.0.0.1",
         port: int = 0,
         mining: MiningMode = "interval",
-        block_time: float = DEFAULT_BLOCK_TIME,
+        block_time: float | None = None,
         profile: str = "fast",
         state: str | Path | None = None,
         history: int = DEFAULT_HISTORY,
@@ -86,11 +93,16 @@ class Localnet(Powers):
         secret: bytes | None = None,
         drand: str | Path | None = None,
         dev_token: str | None = None,
-        runtime: Runtime | None = None,
+        runtime: Runtime | RuntimeSource | str | Path | None = None,
+        fork: str | None = None,
+        fork_cache: str | Path | None = None,
+        fork_offline: bool = False,
+        fork_rate: float | None = None,
     ) -> None:
         """
         host, port: where to listen; port 0 takes a free one (see `url`)
         mining: "interval" (every `block_time` seconds), "instant" (when something was submitted), "manual" (`mine`)
+        block_time: seconds; default: `DEFAULT_BLOCK_TIME`, with a Wasm runtime that one's slot
         profile: "fast" or "mainnet", the constants of the specification runtime (ignored with `runtime`)
         state: file that the chain lives in; None keeps it in memory
         history: blocks whose state stays readable, 0 for all
@@ -102,6 +114,13 @@ class Localnet(Powers):
             "network": drand's quicknet over HTTP; "local": a beacon of this chain's own (see `seal`); else a file
             of published pulses. See localnet.node.pulses
         dev_token: whoever has it may use developer methods from elsewhere; without it only this machine may
+        runtime: the chain's rules. None: the specification runtime; a path or a node's address: the released Wasm
+            runtime that is there, loaded by `start` (see `RuntimeSource` for a pin and for genesis)
+        fork: go on from a block of another node, "wss://node" (its newest finalized one) or "wss://node@number" or
+            "..@0xhash"; state is read from there as it is needed, see localnet.fork
+        fork_cache: file that keeps what was read; default: forks.sqlite in $TOUCHSTONE_CACHE or ~/.cache/touchstone
+        fork_offline: read from the cache only; what is not there is an error that names it
+        fork_rate: requests a second to that node, sustained; default 20
         """
         if not 0 <= port <= 65535:
             raise ConfigError(f"port {port} does not exist: 0 (any free one) to 65535")
@@ -109,12 +128,24 @@ class Localnet(Powers):
             raise ConfigError("history and finality_lag cannot be negative")
         if mining not in ("interval", "instant", "manual"):
             raise ConfigError(f"unknown mining mode {mining!r}: choose interval, instant or manual")
-        self.runtime = runtime or load_runtime(profile)
-        self.mining, self.block_time = mining, block_time
+        self._fork = None if fork is None else self._fork_options(fork, state, fork_cache, fork_offline, fork_rate)
+        self._make_runtime = partial(load_runtime, profile)
+        chosen = RuntimeSource(runtime) if isinstance(runtime, (str, Path)) else runtime
+        self._source = chosen if isinstance(chosen, RuntimeSource) else None
+        self._given_runtime = None if isinstance(chosen, RuntimeSource) else chosen
+        if self._source is not None and self._fork is not None:
+            raise ConfigError("a fork runs the code of the block that it is forked from: leave the runtime out")
+        if self._source is None and (self._fork is None or self._given_runtime is not None):
+            self.runtime = self._given_runtime or self._make_runtime()
+        self.loaded: Loaded | None = None  # the code of a Wasm runtime, and where it came from
+        self.forked: Base | None = None  # what is known of the block forked from; `forked.stats`: what it has cost
+        self.mining, self.block_time = mining, DEFAULT_BLOCK_TIME if block_time is None else block_time
+        self._patch = genesis
+        self._by_slot = block_time is None and (self._source is not None or self._fork is not None)
         self._host, self._port, self._dev_token = host, port, dev_token
         self._file = None if state is None else Path(state)
         self._options: dict[str, Any] = {
-            "genesis": genesis, "finality_lag": finality_lag, "history": history,
+            "genesis": None if self._source else genesis, "finality_lag": finality_lag, "history": history,
             "clock": ChainClock(clock, genesis_time), "secret": secret or bytes(32),
         }  # fmt: skip
         self.tasks: list[asyncio.Task[None]] = []  # what runs in the background: ends only when mining cannot go on
@@ -122,6 +153,22 @@ class Localnet(Powers):
         self._server: Server | None = None
         self._drand = drand
         self._feeding: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def _fork_options(
+        fork: str, state: str | Path | None, cache: str | Path | None, offline: bool, rate: float | None
+    ) -> tuple[str, Options]:
+        """Raises ConfigError."""
+        from localnet.fork.remote import RATE
+        from localnet.fork.start import Options, Target
+
+        if state is not None:
+            raise ConfigError(
+                "a fork is not kept in a state file: leave it out. What was read of the remote block is in the fork "
+                "cache; snapshots and reverts work while the chain runs"
+            )
+        Target.parse(fork)
+        return fork, Options(None if cache is None else Path(cache), offline, RATE if rate is None else rate)
 
     # -- life
 
@@ -134,7 +181,7 @@ class Localnet(Powers):
             raise ChainError(f"the localnet runs already, at {self.url}: start() is part of `async with`")
         stored = await self._open_store()
         try:
-            self.chain = Chain(self.runtime, **self._options)
+            self.chain = await self._make_chain()
             if self._store is not None and stored is not None:
                 self._store.check_genesis(stored, self.chain.genesis_hash)
                 self.chain.restore(stored.state, stored.blocks)
@@ -143,7 +190,7 @@ class Localnet(Powers):
             self.miner = Miner(self.chain, self.mining, self.block_time, self._store)
             self.developer = Developer(self.chain, self.miner)
             self.rpc = self._wire()
-            if self.mining != "manual" and self.chain.head.number == 0:
+            if self.mining != "manual" and (self.chain.head.number == 0 or self.forked is not None):
                 await self.miner.mine(FIRST_BLOCKS)
             if self._drand is not None:
                 await self._feed(self._drand)
@@ -154,6 +201,22 @@ class Localnet(Powers):
             raise
         self.tasks = [asyncio.ensure_future(self.miner.run())]
         return self
+
+    async def _make_chain(self) -> Chain:
+        if self._source is not None:
+            self.runtime, self.loaded = await asyncio.to_thread(self._source.make, self._patch)
+        if self._fork is None:
+            chain = Chain(self.runtime, **self._options)
+            self.block_time = chain.slot_ms / 1000 if self._by_slot else self.block_time
+            return chain
+        from localnet.fork import start
+
+        self.forked = await asyncio.to_thread(start.open_fork, *self._fork)
+        self.runtime = start.runtime_for(self.forked, self._given_runtime, self._make_runtime)
+        forked = start.forked_chain(self.forked, self.runtime, self._options)
+        self.block_time = forked.slot_ms / 1000 if self._by_slot else self.block_time
+        await asyncio.to_thread(start.prepare, self.forked, forked)
+        return forked
 
     async def _open_store(self) -> Stored | None:
         if self._file is None:
@@ -187,6 +250,8 @@ class Localnet(Powers):
         if self._store is not None:
             store, self._store = self._store, None
             await store.close()
+        if self.forked is not None:
+            self.forked.close()
 
     async def __aenter__(self) -> Localnet:
         return await self.start()
@@ -195,7 +260,7 @@ class Localnet(Powers):
 
         def __getattr__(self, name: str) -> Any:
             """The parts are made by `start`."""
-            if name in ("chain", "miner", "developer", "rpc"):
+            if name in ("chain", "miner", "developer", "rpc", "runtime"):
                 raise ChainError(NOT_RUNNING)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -355,4 +420,4 @@ class Localnet(Powers):
         return await build(self, plan)
 
 
-__all__ = ["TAO", "Account", "Block", "Localnet", "Outcome", "Signer"]
+__all__ = ["TAO", "Account", "Block", "Localnet", "Outcome", "RuntimeSource", "Signer"]

@@ -22,10 +22,14 @@ setup(
         "numpy>=1.26",
         "orjson",
         'py_arkworks_bls12381>=0.5,<1; python_version >= "3.11"',
+        "py-ed25519-zebra-bindings>=1.1,<2",  # these two verify as the chain does
+        "py-sr25519-bindings>=0.2,<1",
         "pycryptodome>=3.20",
         "pynacl",
         "typer>=0.15",
+        "wasmtime==50.0.1",  # exactly: host functions are bound through its C interface
         "xxhash",
+        "zstandard",
     ],
     extras_require={
         "pictures": ["matplotlib>=3.8"],  # of economic experiments

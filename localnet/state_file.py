@@ -25,6 +25,7 @@ from localnet.codec.document import twox128
 from localnet.codec.scale import opaque
 from localnet.errors import StateFileError, StateFileMismatch, StateFileVersion
 from localnet.node.chain import Chain
+from localnet.node.children import every_key
 from localnet.node.clock import LATEST
 from localnet.node.runtime_api import CODE, read_version
 
@@ -61,17 +62,18 @@ def _digest(code: str, block: int, timestamp: int, storage: Mapping[bytes, bytes
     return "0x" + digest.hexdigest()
 
 
-def _code(chain: Chain) -> str:
-    return "0x" + blake2b(chain.storage(CODE) or b"", digest_size=32).hexdigest()
+def _code(chain: Chain, number: int | None = None) -> str:
+    """Hash of the runtime's code after a block (default: the head)."""
+    return "0x" + blake2b(chain.storage(CODE, number) or b"", digest_size=32).hexdigest()
 
 
 def export(chain: Chain, number: int | None = None) -> dict[str, Any]:
     """The state after a block (default: the head). Raises UnknownBlock, StateDiscarded."""
     block = chain.head if number is None else chain.block(number)
     view = chain.state.at(block.number)
-    storage = {key: value for key in view.keys(b"") if not is_own(key) and (value := view.get(key)) is not None}
+    storage = {key: value for key in every_key(view) if not is_own(key) and (value := view.get(key)) is not None}
     version = read_version(chain.call("Core_version", b"", block.number))
-    code = _code(chain)
+    code = _code(chain, block.number)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -94,7 +96,7 @@ class Exported:
 
     def changes(self, state: Any) -> dict[bytes, bytes | None]:
         """What has to be written so that a state holds this storage and nothing else, beside its own."""
-        gone = {key: None for key in state.keys(b"") if key not in self.storage and not is_own(key)}
+        gone = {key: None for key in every_key(state) if key not in self.storage and not is_own(key)}
         return {**gone, **{key: value for key, value in self.storage.items() if state.get(key) != value}}
 
 

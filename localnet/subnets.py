@@ -19,6 +19,9 @@ without signatures (see `Localnet.impersonate`), while what would make it slow o
 freeze window, the delay before a start, and the growth of the registration price. They are as before afterwards. Unless
 asked otherwise weights are open, without a rate limit, the subnet takes part in the emission, and there are permits for
 all validators.
+
+Older runtimes are built on as far as they go: calls are chosen by what the metadata has (localnet.calls), an owner who
+gets no uid by founding registers for one, and what a runtime does not know (a start, a freeze window) is left out.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from localnet import calls as forms
 from localnet.client import Outcome, keypair, near, public_key
 from localnet.errors import CallFailed, ChainError, ConfigError
 from localnet.node.marks import Origin
@@ -43,8 +47,16 @@ POCKET = TAO  # rao that every coldkey has left for fees
 SETTINGS: Mapping[str, Any] = {  # unless the plan says otherwise
     "commit_reveal_weights_enabled": False, "weights_set_rate_limit": 0, "subnet_emission_enabled": True,
 }  # fmt: skip
-ONE_U64F64 = {"bits": 1 << 64}
-LATE = ("burn_increase_mult", "tempo")  # set when everybody is registered: the price stands still until then
+MANY = 20_000  # three times as many, the most registrations an interval may have, still fit 16 bits
+STILL: Mapping[str, Any] = {  # per subnet, held while everybody registers
+    "BurnIncreaseMult": {"bits": 1 << 64},
+    # limits that newer runtimes do not have any more
+    "MaxRegistrationsPerBlock": MANY, "TargetRegistrationsPerInterval": MANY, "NetworkRegistrationAllowed": True,
+}  # fmt: skip
+LATE = (  # set when everybody is registered: what they are about stands still until then
+    "burn_increase_mult", "max_registrations_per_block", "network_registration_allowed",
+    "target_registrations_per_interval", "tempo",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -208,7 +220,9 @@ class SyncSubnet:
 
 
 async def build(net: Localnet, plan: Plan) -> Subnet:
-    """Raises ConfigError for a plan that makes no sense, CallFailed when a call fails; no block is left then."""
+    """Raises ConfigError for a plan that makes no sense, MetadataError for a runtime in which only root founds subnets,
+    CallFailed when a call fails; no block is left then."""
+    forms.register_network(net.client.vocabulary, bytes(32))
     stakes, settings = plan.stakes(), _settings(net, plan)
     async with net.miner.hold():  # nobody else's block or transaction comes between, none is lost when this fails
         before = net.block
@@ -225,10 +239,11 @@ async def build(net: Localnet, plan: Plan) -> Subnet:
 
 def _settings(net: Localnet, plan: Plan) -> dict[str, dict[str, Any]]:
     """Arguments of AdminUtils' calls, by hyperparameter; the tempo last. Raises ConfigError."""
-    calls = net.client.document.calls["AdminUtils"]
+    calls = net.client.document.calls.get("AdminUtils", {})
     known = {name.removeprefix("sudo_set_"): names for name, names in calls.items() if "netuid" in names}
     permits = {"max_allowed_validators": plan.validators + 1} if plan.validators >= DEFAULT_PERMITS else {}
-    wanted = {**SETTINGS, **permits, **plan.hyperparameters}
+    usual = {name: value for name, value in SETTINGS.items() if name in known}
+    wanted = {**usual, **permits, **plan.hyperparameters}
     if plan.tempo is not None:
         wanted["tempo"] = plan.tempo
     out = {}
@@ -248,11 +263,10 @@ async def _found(net: Localnet, plan: Plan) -> Subnet:
     taken = {netuid for netuid, added in net.query_map(PALLET, "NetworksAdded").items() if added}
     label = plan.label or f"Subnet{next(netuid for netuid in range(1, 1 << 16) if netuid not in taken)}"
     owner = _neuron(label, "owner", 0, 0)
-    cost = net.call("SubnetRegistrationRuntimeApi", "get_network_registration_cost")
-    calls: Calls = [
-        _fund(net, owner, cost + 10 * POCKET),
-        (public_key(owner.coldkey), PALLET, "register_network", {"hotkey": public_key(owner.hotkey)}),
-    ]
+    found = forms.register_network(net.client.vocabulary, public_key(owner.hotkey))
+    # The answer is an amount of rao in every version: it is read without metadata, which old runtimes lack for it.
+    cost = int.from_bytes(net.chain.call("SubnetRegistrationRuntimeApi_get_network_registration_cost", b""), "little")
+    calls: Calls = [_fund(net, owner, cost + 10 * POCKET), (public_key(owner.coldkey), *found)]
     outcomes = await _send(net, _hold(net, {("NetworkRateLimit",): 0}, calls))
     added = [event["fields"] for one in outcomes for event in one.events if event["name"] == "NetworkAdded"]
     if len(added) != 1:
@@ -271,13 +285,25 @@ async def _settle(
     if len(subnet.neurons) > room:
         raise ConfigError(f"{len(subnet.neurons)} neurons do not fit: set max_allowed_uids, or ask for at most {room}")
     price = max(subnet._query("Burn"), settings.get("min_burn", {}).get("min_burn", 0))
-    calls = _set(subnet, settings, lambda name: name not in LATE)
-    calls.append((public_key(subnet.owner.coldkey), PALLET, "start_call", {"netuid": subnet.netuid}))
-    for neuron in subnet.neurons[1:]:
+    calls = _set(subnet, settings, lambda name: name not in LATE) + _start(subnet)
+    registered = subnet._query("SubnetworkN")  # the owner is, by founding, except in old runtimes
+    for neuron in subnet.neurons[registered:]:
         calls += _join(subnet, neuron, price, stakes[neuron.index] if neuron.role == "validator" else 0)
-    calls = _hold(net, {("BurnIncreaseMult", subnet.netuid): ONE_U64F64}, calls)
+    calls = _hold(net, {(item, subnet.netuid): value for item, value in STILL.items()}, calls)
     calls += _set(subnet, settings, lambda name: name in LATE)
     await _send(net, _hold(net, {("AdminFreezeWindow",): 0, ("StartCallDelay",): 0}, calls))
+
+
+def _start(subnet: Subnet) -> Calls:
+    """Let the subnet run: nothing where it does anyway. Where the delay is built in, what a start writes is written."""
+    words, netuid = subnet.net.client.vocabulary, subnet.netuid
+    if not words.has_call(PALLET, "start_call"):
+        return []
+    if (PALLET, "StartCallDelay") in words.document.storage:
+        return [(public_key(subnet.owner.coldkey), PALLET, "start_call", {"netuid": netuid})]
+    first = {"FirstEmissionBlockNumber": subnet.net.block + 2, "SubtokenEnabled": True}
+    items = [words.storage_write(PALLET, item, (netuid,), value) for item, value in first.items()]
+    return [("root", "System", "set_storage", {"items": items})]
 
 
 def _neuron(label: str, role: str, index: int, uid: int) -> Neuron:
@@ -286,8 +312,9 @@ def _neuron(label: str, role: str, index: int, uid: int) -> Neuron:
 
 
 def _fund(net: Localnet, neuron: Neuron, rao: int) -> Call:
-    new_free = net.balance(neuron.coldkey) + rao
-    return "root", "Balances", "force_set_balance", {"who": public_key(neuron.coldkey), "new_free": new_free}
+    who = public_key(neuron.coldkey)
+    account = net.query("System", "Account", who)
+    return "root", *forms.balance(net.client.vocabulary, who, account["data"]["free"] + rao, account)
 
 
 def _set(subnet: Subnet, settings: Mapping[str, dict[str, Any]], wanted: Callable[[str], bool]) -> Calls:
@@ -301,13 +328,14 @@ def _join(subnet: Subnet, neuron: Neuron, price: int, staked: int) -> Calls:
     calls: Calls = [_fund(subnet.net, neuron, price + staked + POCKET)]
     calls.append((cold, PALLET, "burned_register", {**where, "hotkey": hot}))
     if staked:
-        calls.append((cold, PALLET, "add_stake", {**where, "hotkey": hot, "amount_staked": staked}))
+        calls.append((cold, *forms.add_stake(subnet.net.client.vocabulary, subnet.netuid, hot, staked)))
     return calls
 
 
 def _hold(net: Localnet, still: Mapping[tuple[Any, ...], Any], calls: Calls) -> Calls:
-    """The calls, with storage items (name and keys) of SubtensorModule held at a value meanwhile."""
-    held = [net.client.storage_write(PALLET, item[0], item[1:], value) for item, value in still.items()]
+    """The calls, with storage items (name and keys) of SubtensorModule, as far as there are such, held at a value."""
+    known = {item: value for item, value in still.items() if (PALLET, item[0]) in net.client.document.storage}
+    held = [net.client.storage_write(PALLET, item[0], item[1:], value) for item, value in known.items()]
     before = [(key, net.chain.storage(key)) for key, _ in held]
     was: Calls = [("root", "System", "set_storage", {"items": [one for one in before if one[1] is not None]})]
     gone: Calls = [("root", "System", "kill_storage", {"keys": [key for key, value in before if value is None]})]

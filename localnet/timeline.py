@@ -3,7 +3,8 @@
 `timeline(client, netuid, epochs)` walks back from epoch to epoch (each block knows when the subnet's previous one ran)
 and reads what each of them left: hotkeys, consensus, incentive, dividends, emission, the price, and the weights from
 before its block (those that the block itself opened from timelocks count in the epoch, and show in the next one).
-`localnet.timeline_svg` draws it. Works on every runtime that has SubtensorModule.
+`localnet.timeline_svg` draws it. Works on every runtime that has SubtensorModule: what an older one does not store
+(stake weights, a price from before subnets had a currency) is null.
 
 Shares are fractions of 1, amounts alpha-rao, prices TAO per alpha.
 """
@@ -63,22 +64,38 @@ def _epoch_blocks(client: Client, netuid: int, most: int) -> list[int]:
 
 def _epoch(client: Client, netuid: int, block: int) -> dict[str, Any]:
     before = max(block - 1, client.chain.state.oldest)
+    known = client.made(block).document.storage
     vectors = {
         name: [value / 65535 for value in client.query(PALLET, item, netuid, block=block)]
+        if (PALLET, item) in known
+        else None
         for name, item in VECTORS.items()
     }
+    moving = (PALLET, "SubnetMovingPrice") in known
     weights = client.query_map(PALLET, "Weights", netuid, block=before)
     return {
         "block": block,
         "timestamp": client.chain.block(block).timestamp,
         "hotkeys": _hotkeys(client, netuid, block),
-        "price": client.call("SwapRuntimeApi", "current_alpha_price", netuid, block=block) / 10**9,
-        "moving_price": client.query(PALLET, "SubnetMovingPrice", netuid, block=block)["bits"] / (1 << 32),
+        "price": _price(client, netuid, block),
+        "moving_price": client.query(PALLET, "SubnetMovingPrice", netuid, block=block)["bits"] / (1 << 32)
+        if moving
+        else None,
         "emission": client.query(PALLET, "Emission", netuid, block=block),
         "permits": client.query(PALLET, "ValidatorPermit", netuid, block=block),
         **vectors,
         "weights": {str(uid): _fractions(row) for uid, row in sorted(weights.items())},
     }
+
+
+def _price(client: Client, netuid: int, block: int) -> float | None:
+    """TAO per alpha. Before the Swap pallet: what is in the subnet's pool, one by the other (`get_alpha_price`)."""
+    if "SwapRuntimeApi_current_alpha_price" in client.after(block).document.apis:
+        return float(client.call("SwapRuntimeApi", "current_alpha_price", netuid, block=block) / 10**9)
+    if not {(PALLET, "SubnetTAO"), (PALLET, "SubnetAlphaIn")} <= set(client.made(block).document.storage):
+        return None
+    tao, alpha = (client.query(PALLET, item, netuid, block=block) for item in ("SubnetTAO", "SubnetAlphaIn"))
+    return float(tao / alpha) if alpha else None
 
 
 def _fractions(row: list[tuple[int, int]]) -> dict[str, float]:

@@ -22,10 +22,11 @@ Epoch = Mapping[str, Any]
 
 
 def received(epoch: Epoch) -> list[float]:
-    """Per uid the weight it received: validators' rows, each counting by its stake among those that set weights."""
+    """Per uid the weight it received: validators' rows, each counting by its stake among those that set weights; all
+    alike where the chain does not store their stake's weight."""
     n = len(epoch["incentive"])
     rows = {int(uid): row for uid, row in epoch["weights"].items() if row}
-    stakes = {uid: epoch["stake"][uid] if uid < len(epoch["stake"]) else 0.0 for uid in rows}
+    stakes = {uid: _at(epoch["stake"] or (), uid) for uid in rows}
     total = sum(stakes.values())
     sums = [0.0] * n
     for uid, row in rows.items():
@@ -77,7 +78,9 @@ def _panels(epochs: Sequence[Epoch]) -> Iterator[str]:
         rows = [([_at(e[name], uid) for e in epochs], colours.get(uid)) for uid in range(n)]
         series = [row for row in rows if any(row[0])]
         yield from _lines(top, xs, name.capitalize(), series, lambda value: f"{value:.2f}")
-    prices = [([e["price"] for e in epochs], INK), ([e["moving_price"] for e in epochs], COLOURS[1])]
+    colour_of = {"price": INK, "moving_price": COLOURS[1]}
+    known = [name for name in colour_of if all(e[name] is not None for e in epochs)]  # old runtimes store no price
+    prices = [([e[name] for e in epochs], colour_of[name]) for name in known]
     title = "Price, TAO per alpha (orange: moving average)"
     yield from _lines(tops[4], xs, title, prices, lambda value: f"{value:.3g}")
     yield from _axis(tops[4] + PANEL, xs, epochs)
@@ -110,7 +113,8 @@ def _heat(
     maps = [received(epoch) for epoch in epochs]
     darkest = max((value for column in maps for value in column), default=0.0) or 1.0
     step, row = xs[0] - LEFT, PANEL / max(n, 1)
-    yield _text(LEFT, top - 8, f"Weight received, by validators' stake (darkest: {darkest:.2f})", 'font-weight="600"')
+    by = "by validators' stake" if all(epoch["stake"] is not None for epoch in epochs) else "all validators alike"
+    yield _text(LEFT, top - 8, f"Weight received, {by} (darkest: {darkest:.2f})", 'font-weight="600"')
     for x, column in zip(xs, maps, strict=True):
         for uid, value in enumerate(column):
             if value > 0:

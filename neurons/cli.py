@@ -16,6 +16,7 @@ dataset                        make the tokens that models are trained on, and l
 artifact                       large files by their hash: put one into a store, get it, read through it
 dispute                        who was wrong about a window's training, and at which step
 evidence, verify               what verdicts stand on: list, export, ask another validator, recompute
+rehearse                       an upgrade of the chain's runtime before it happens: what would break
 up                             the main job: a whole subnet on this machine
 
 What each takes and says is in neurons/commands, by what it is about; here is the order in which `--help` has them.
@@ -29,6 +30,7 @@ from pathlib import Path
 import typer
 
 from localnet.cli import app as localnet_app
+from localnet.rehearsal.cli import rehearse_with
 from neurons.commands import artifacts, chain, evidence, inference, simulation, training
 from neurons.options import fail
 
@@ -73,6 +75,10 @@ for command in (
     evidence.dispute,
 ):
     app.command(context_settings=_PASS_THROUGH if command is up else None)(command)
+
+_HOME = Path(__file__).resolve().parents[1]
+OURS = [_HOME / name for name in ("template", "neurons", "localnet") if (_HOME / name).is_dir()]
+app.command("rehearse")(rehearse_with({"this project": OURS}))
 
 for name, group in {
     "localnet": localnet_app,

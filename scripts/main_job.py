@@ -37,9 +37,10 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from fit import Fitting, Misfit, examine
 from lineup import CASTS, LINEUP, NEURONS, TRAINING, Part
 from processes import Household
-from stage import Stage
+from stage import BLOCK_SECONDS, Stage
 from table import Display, Draw, picture, table, together, training_table
 from training import TrainingStage
 from watch import Watcher, verdict_on
@@ -71,6 +72,7 @@ class Options:
     fresh: bool
     keep_running: bool
     home: Path
+    runtime: str | None
 
 
 def main(
@@ -83,9 +85,17 @@ def main(
         bool, typer.Option("--keep-running", help="With --epochs: report, then go on until Ctrl-C.")
     ] = False,
     home: Annotated[Path, typer.Option(help="Where everything is kept.")] = REPO / ".touchstone",
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|CHAINSPEC|URL",
+            help="Run the chain on its released Wasm runtime: see `localnet --help`. Ends with status 2, before "
+            "anything starts, when the main job and the SDK do not fit it. Default: the specification runtime.",
+        ),
+    ] = None,
 ) -> None:
     """Run a whole subnet on this machine: one chain, two validators, honest and dishonest miners."""
-    options = Options(mechanism, epochs, report, picture_file, fresh, keep_running, home.resolve())
+    options = Options(mechanism, epochs, report, picture_file, fresh, keep_running, home.resolve(), runtime)
     try:
         for file in (report, picture_file):  # now, not after all the epochs
             if file is not None and not file.resolve().parent.is_dir():
@@ -93,12 +103,16 @@ def main(
         code = asyncio.run(run(options))
     except TemplateError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        code = 1
+        code = 2 if isinstance(error, Misfit) else 1
     raise typer.Exit(code)
 
 
 async def run(options: Options) -> int:
     """The whole job; the exit status."""
+    fitting = None
+    if options.runtime is not None:  # before --fresh forgets anything
+        slot = None if options.mechanism == "inference" else BLOCK_SECONDS
+        fitting = await asyncio.to_thread(examine, options.runtime, print, slot)
     lock = _lock(options)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -107,7 +121,7 @@ async def run(options: Options) -> int:
     display = Display()
     try:
         with Household(options.home / "logs", _environment()) as house:
-            job = asyncio.ensure_future(Job(options, house, display, stop).run())
+            job = asyncio.ensure_future(Job(options, house, display, stop, fitting).run())
             waiter = asyncio.ensure_future(stop.wait())
             await asyncio.wait({job, waiter}, return_when=asyncio.FIRST_COMPLETED)
             waiter.cancel()
@@ -156,8 +170,11 @@ def _threads() -> int:
 class Job:
     """Stage, cast, watch."""
 
-    def __init__(self, options: Options, house: Household, display: Display, stop: asyncio.Event) -> None:
+    def __init__(
+        self, options: Options, house: Household, display: Display, stop: asyncio.Event, fitting: Fitting | None
+    ) -> None:
         self.options = options
+        self.fitting = fitting
         self.house = house
         self.display = display
         self.stop = stop
@@ -166,7 +183,7 @@ class Job:
     async def run(self) -> int:
         cast = CASTS[self.options.mechanism]
         inference, training = [p for p in cast if p in LINEUP], [p for p in cast if p in TRAINING]
-        stage = Stage(self.options.home, self.house, self.display.say)
+        stage = Stage(self.options.home, self.house, self.display.say, self.fitting)
         trains = TrainingStage(stage, alone=not inference) if training else None
         model = self.house.start("model", [sys.executable, "-m", "neurons.models"]).name if inference else None
         data = trains.build_dataset() if trains else None

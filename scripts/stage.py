@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fit import Fitting
 from lineup import Part
 from processes import Household
 
@@ -54,10 +55,14 @@ class StageError(TemplateError):
 class Stage:
     """Brings chain, wallets and subnet into the state the neurons need."""
 
-    def __init__(self, home: Path, house: Household, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, home: Path, house: Household, say: Callable[[str], None], runtime: Fitting | None = None
+    ) -> None:
+        """`runtime`: what the chain runs; None for the specification runtime."""
         self.home = home
         self.house = house
         self.say = say
+        self.runtime = runtime
         self.url = ""
         self.chain: Chain | None = None
         self.addresses: dict[str, str] = {}  # part name -> hotkey
@@ -70,17 +75,30 @@ class Stage:
         state = self.home / "chain.sqlite"
         self.say("resuming the chain" if state.exists() else "starting a chain")
         command = [sys.executable, "-m", "localnet", "--port", str(_port()), "--block-time", str(BLOCK_SECONDS)]
+        if self.runtime is not None:
+            command += self.runtime.options
+            self._tell_runtime(self.runtime)
         self.house.start("chain", [*command, "--state", str(state), "--ready-file", str(ready)])
         deadline = time.monotonic() + 60
         while not ready.exists():
             if not self.house.alive("chain") or time.monotonic() > deadline:
-                raise StageError("the chain did not start:\n  " + "\n  ".join(self.house.last_words("chain", 8)))
+                words = "\n  ".join(self.house.last_words("chain", 8))
+                raise StageError(f"the chain did not start:\n  {words}")
             await asyncio.sleep(0.05)
         self.url = ready.read_text().strip()
         self.chain = Chain(self.url)
         block = await self.chain.wait_ready(longest=30)
         self.say(f"chain at {self.url}, block {block}")
         return self.chain
+
+    def _tell_runtime(self, runtime: Fitting) -> None:
+        if runtime.slot != BLOCK_SECONDS:
+            self.say(
+                f"blocks come every {BLOCK_SECONDS:g} s here and are {runtime.slot:g} s apart in chain time, "
+                "which validators audit by"
+            )
+        for note in runtime.notes:
+            self.say(f"not as in the metadata that the SDK was made for: {note}")
 
     async def prepare(self, lineup: Sequence[Part]) -> int:
         """Wallets, funds, subnet, registrations, stake; the netuid."""

@@ -33,7 +33,7 @@ else:
 ENV_PREFIX = "TOUCHSTONE_"
 # Variables with our prefix that are not settings of a neuron: read by tests and scripts.
 RESERVED_ENV = frozenset(
-    {"ENDPOINT", "RUNTIME", "SETTINGS", "PYTHON", "CACHE", "ENGINE_KEY", "SDK_TESTS", "NODE_MODULES"}
+    {"ENDPOINT", "RUNTIME", "OLD_SDK", "SETTINGS", "PYTHON", "CACHE", "ENGINE_KEY", "SDK_TESTS", "NODE_MODULES"}
 )
 
 

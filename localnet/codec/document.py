@@ -1,8 +1,12 @@
-"""The metadata document the specification runtime answers with, and what is looked up in it.
+"""A runtime's metadata, and what is looked up in it: storage entries with their key prefixes, calls, errors, constants,
+transaction extensions and runtime APIs.
 
-`Document.load(constants)` reads the two files in `localnet/data` (see scripts/build_metadata.py), writes the given
-constants into them, and indexes version 15: storage entries with their key prefixes, calls, events, errors, constants
-and runtime APIs. Changing a constant changes the document, and so the chain's genesis hash: clients cache by it.
+`Document.load(constants)` is the specification runtime's: the two files in `localnet/data` (see
+scripts/build_metadata.py) with the given constants written into them. Changing a constant changes the document, and so
+the chain's genesis hash: clients cache by it.
+
+`Document.read(v14, v15)` is any other runtime's. Old ones have no version 15: then everything is indexed but the
+runtime APIs, which version 14 does not describe.
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ from typing import Any
 
 import xxhash
 
-from localnet.codec import metadata
+from localnet.codec import metadata, sound
 from localnet.codec.scale import Registry
-from localnet.errors import MetadataError
+from localnet.errors import MetadataError, ScaleError
 
 
 def twox128(data: bytes) -> bytes:
@@ -46,9 +50,19 @@ class ApiMethod:
     output: int
 
 
+@dataclass(frozen=True)
+class Extension:
+    """A transaction extension: the types of what it puts into an extrinsic and of what it adds to the signed bytes."""
+
+    name: str
+    extra: int  # type id
+    additional: int  # type id
+
+
 @dataclass
 class Document:
-    """Both versions of the metadata as bytes, and version 15 indexed by name."""
+    """Both versions of the metadata as bytes, and the newer one's tree indexed by name. `v15` is empty where the
+    runtime has none."""
 
     v14: bytes
     v15: bytes
@@ -68,16 +82,45 @@ class Document:
             f"{api['name']}_{method['name']}": ApiMethod(
                 f"{api['name']}_{method['name']}", tuple(i["type"] for i in method["inputs"]), method["output"]
             )
-            for api in self.tree["apis"]
+            for api in self.tree.get("apis", ())
             for method in api["methods"]
         }
-        self.call_type: int = self.tree["extrinsic"]["call"]
-        self.extensions = tuple(extension["id"] for extension in self.tree["extrinsic"]["extensions"])
+        extrinsic = self.tree["extrinsic"]
+        self.call_type = self.extrinsic_type("call")
+        self.extrinsic_version: int = extrinsic["version"]
+        self.signed_extensions = tuple(Extension(e["id"], e["type"], e["additional"]) for e in extrinsic["extensions"])
+        self.extensions = tuple(extension.name for extension in self.signed_extensions)
 
     @classmethod
     def load(cls, constants: Mapping[tuple[str, str], int] | None = None) -> Document:
         """The shipped document with some integer constants replaced, e.g. {("Aura", "SlotDuration"): 12000}."""
         return cls(*_parsed(tuple(sorted((constants or {}).items()))))
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def read(cls, v14: bytes, v15: bytes = b"") -> Document:
+        """The metadata that a runtime gave; the same bytes are parsed once. Raises MetadataError."""
+        tree = metadata.decode(v15 or v14)
+        sound.check(tree)
+        try:
+            return cls(v14, v15, tree)
+        except (ScaleError, LookupError, TypeError, RecursionError) as error:
+            raise MetadataError(f"the metadata is damaged: {error!r}") from error
+
+    @property
+    def describes_apis(self) -> bool:
+        """Whether `apis` is known: metadata of version 14 says nothing about runtime APIs."""
+        return "apis" in self.tree
+
+    def extrinsic_type(self, part: str) -> int:
+        """The type of an extrinsic's "address", "call" or "signature". Raises MetadataError."""
+        extrinsic = self.tree["extrinsic"]
+        if part in extrinsic:
+            return int(extrinsic[part])
+        for name, type_id in self.tree["types"][extrinsic["type"]]["params"]:  # UncheckedExtrinsic<Address, Call, ..>
+            if name.lower() == part and type_id is not None:
+                return int(type_id)
+        raise MetadataError(f"the metadata does not say what the {part} of an extrinsic is")
 
     def _index_pallet(self, pallet: metadata.Tree) -> None:
         name = pallet["name"]
@@ -100,6 +143,8 @@ class Document:
             keys = tuple(self.tree["types"][entry["key"]]["def"]["tuple"])
         else:
             keys = () if entry["key"] is None else (entry["key"],)
+        if len(keys) != len(hashers):
+            raise MetadataError(f"{pallet}.{entry['name']} has {len(keys)} keys and {len(hashers)} hashers")
         return StorageEntry(
             pallet=pallet,
             name=entry["name"],

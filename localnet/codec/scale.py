@@ -158,6 +158,13 @@ class Registry:
         kind, body = next(iter(self.types[type_id]["def"].items()))
         return kind, body
 
+    def empty(self, type_id: int) -> bool:
+        """Whether the type's only value takes no bytes: (), a struct without fields, PhantomData."""
+        kind, body = self._kind(type_id)
+        if kind == "composite":
+            return all(self.empty(field["type"]) for field in body)
+        return kind == "tuple" and all(self.empty(inner) for inner in body)
+
     def is_option(self, type_id: int) -> bool:
         return bool(self.types[type_id]["path"] == ["Option"])
 

@@ -11,7 +11,7 @@ was authored in and closes with a seal. Two things differ from a released node a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import overload
@@ -117,14 +117,23 @@ class Block:
 class Blocks(Sequence[Block]):
     """All blocks by number, genesis first. Those below the kept history are bytes until somebody asks: a long chain is
     mostly old headers, and an object takes three times as much.
+
+    A chain that goes on from somebody else's has none below number `first`; its length counts them all the same.
     """
 
-    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+    def __init__(self, blocks: Iterable[Block] = (), first: int = 0) -> None:
+        self.first = first
         self._old: list[bytes] = []  # timestamp (8), header
         self._recent = list(blocks)
 
     def __len__(self) -> int:
-        return len(self._old) + len(self._recent)
+        return self.first + len(self._old) + len(self._recent)
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[number] for number in range(self.first, len(self)))
+
+    def __reversed__(self) -> Iterator[Block]:
+        return (self[number] for number in range(len(self) - 1, self.first - 1, -1))
 
     @overload
     def __getitem__(self, index: int) -> Block: ...
@@ -135,7 +144,7 @@ class Blocks(Sequence[Block]):
     def __getitem__(self, index: int | slice) -> Block | list[Block]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        number = index if index >= 0 else index + len(self)
+        number = (index if index >= 0 else index + len(self)) - self.first
         if number < 0:
             raise IndexError(f"there is no block {index}")
         if number >= len(self._old):
@@ -148,11 +157,11 @@ class Blocks(Sequence[Block]):
 
     def truncate(self, length: int) -> None:
         """Drop the newest blocks. Those that are bytes already stay: nobody goes back below the kept history."""
-        del self._recent[max(length - len(self._old), 0) :]
+        del self._recent[max(length - self.first - len(self._old), 0) :]
 
     def fold(self, below: int) -> None:
         """Keep only header and time of the blocks before number `below`; their bodies are gone."""
-        count = max(below - len(self._old), 0)
+        count = max(below - self.first - len(self._old), 0)
         for block in self._recent[:count]:
             self._old.append(block.timestamp.to_bytes(8, "little") + block.header.encode())
         del self._recent[:count]

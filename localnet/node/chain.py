@@ -1,7 +1,8 @@
 """The chain: blocks, their states, the pool, and one way forward, `author`.
 
-Nothing here waits or does I/O. Genesis comes from the runtime (`GenesisBuilder_build_state`); its state digest is
-seeded with the metadata, so that a chain with other metadata has another genesis hash (clients cache metadata by it).
+Nothing here waits or does I/O. Genesis comes from the runtime (`GenesisBuilder_build_state`), and so does its root
+(`DevApi_state_root`): a Merkle root makes the genesis hash the one that every node gives this state, zeros stand for a
+digest. Either covers `:code`, so a chain with other metadata has another genesis hash (clients cache metadata by it).
 Finality follows the head at a fixed lag, 0 by default.
 
     author()            one block from the pool (see author.py), sealed and announced to the listeners
@@ -24,6 +25,7 @@ from localnet.codec.scale import opaque
 from localnet.errors import (
     ChainError,
     ExtrinsicFormat,
+    ForkError,
     LocalnetError,
     PoolRejected,
     RuntimeApiMissing,
@@ -31,13 +33,15 @@ from localnet.errors import (
     UnknownBlock,
 )
 from localnet.node.author import Author, Changes, Draft
-from localnet.node.blocks import ZERO, Block, Blocks, Header, blake2_256, extrinsics_digest, sealed, state_digest
+from localnet.node.blocks import ZERO, Block, Blocks, Header, extrinsics_digest, sealed, state_digest
 from localnet.node.clock import ChainClock
+from localnet.node.documents import Documents
 from localnet.node.extrinsic import parse
 from localnet.node.marks import Impersonated
 from localnet.node.pool import BAN_BLOCKS, Entry, Pool, Watcher
 from localnet.node.shield import Shield
 from localnet.node.state import Journal, VersionedState
+from localnet.node.trie import EMPTY_ROOT
 from localnet.node.validity import Validity, bad_format, not_verifiable, read_validity
 
 log = logging.getLogger(__name__)
@@ -63,7 +67,8 @@ class Chain:
     ) -> None:
         """`genesis`: the runtime's genesis patch. `secret`: 32 bytes for the shield's keys. `history`: 0 keeps all.
 
-        Raises ChainError when the runtime refuses the genesis patch.
+        Raises ChainError when the runtime refuses the genesis patch or makes no Aura blocks, RuntimeApiMissing when
+        it has no genesis or no state root, RuntimeTrap.
         """
         self.runtime, self.clock = runtime, clock or ChainClock()
         self.finality_lag, self.history = finality_lag, history
@@ -76,11 +81,10 @@ class Chain:
         self._failed: set[tuple[str, type[Exception]]] = set()  # runtime functions and how they broke, logged already
         self._unfinal: deque[tuple[int, bytes, list[Entry]]] = deque()
         self.state = VersionedState()
+        self.documents = Documents(runtime, self.call, self.storage)
         self._author = Author(self._run_open, self.state, self.shield)
         self._create(genesis or {})
-        self.slot_ms = int.from_bytes(self.call("AuraApi_slot_duration", b""), "little")
-        if self.slot_ms <= 0:
-            raise ChainError("the runtime's slot duration is 0")
+        self.slot_ms = self._slot_duration()
 
     # -- genesis and restart
 
@@ -88,9 +92,34 @@ class Chain:
         answer = self.run("GenesisBuilder_build_state", opaque(json.dumps(genesis).encode()), self.state)
         if answer[:1] != b"\0":
             raise ChainError(f"the runtime refuses the genesis state: {answer[2:].decode(errors='replace')}")
-        metadata = self.run("Metadata_metadata_at_version", (15).to_bytes(4, "little"), self.state)
-        root = state_digest(blake2_256(metadata), self.state.seal(0))
-        self._append(Block(Header(ZERO, 0, root, extrinsics_digest([])), [], 0))
+        root, extrinsics = self.run("DevApi_state_root", b"", self.state), EMPTY_ROOT
+        if len(root) != len(ZERO):
+            raise ChainError(f"the runtime's state root has {len(root)} bytes, not {len(ZERO)}")
+        diff = self.state.seal(0)
+        if root == ZERO:
+            root, extrinsics = state_digest(ZERO, diff), extrinsics_digest([])
+        self._append(Block(Header(ZERO, 0, root, extrinsics), [], 0))
+
+    def _slot_duration(self) -> int:
+        """Milliseconds. Raises ChainError for a chain whose blocks are not made by Aura."""
+        try:
+            raw = self.call("AuraApi_slot_duration", b"")
+        except RuntimeApiMissing as error:
+            raise ChainError(f"{self._consensus()}: the blocks made here are Aura's") from error
+        slot = int.from_bytes(raw, "little")
+        if slot <= 0:
+            raise ChainError("the runtime's slot duration is 0")
+        return slot
+
+    def _consensus(self) -> str:
+        """What a runtime without AuraApi has instead."""
+        try:
+            self.call("BabeApi_configuration", b"")
+        except RuntimeApiMissing:
+            return "the runtime exports neither AuraApi nor BabeApi"
+        except RuntimeTrap:  # it is there
+            pass
+        return "the runtime's consensus is BABE (it exports BabeApi, and no AuraApi)"
 
     def restore(self, state: VersionedState, blocks: Sequence[Block]) -> None:
         """Go on from a stored chain with the same genesis."""
@@ -112,7 +141,7 @@ class Chain:
 
     @property
     def finalized(self) -> Block:
-        return self.blocks[max(0, len(self.blocks) - 1 - self.finality_lag)]
+        return self.blocks[max(self.blocks.first, len(self.blocks) - 1 - self.finality_lag)]
 
     @property
     def genesis_hash(self) -> bytes:
@@ -123,6 +152,10 @@ class Chain:
         if not 0 <= number < len(self.blocks):
             raise UnknownBlock(f"there is no block {number}, the head is {self.head.number}")
         return self.blocks[number]
+
+    def hash_of(self, number: int) -> bytes:
+        """Raises UnknownBlock."""
+        return self.block(number).hash
 
     def block_by_hash(self, digest: bytes) -> Block | None:
         number = self.by_hash.get(digest)
@@ -167,7 +200,7 @@ class Chain:
     def storage(self, key: bytes, number: int | None = None) -> bytes | None:
         """A raw value after a block (default: the head). Raises StateDiscarded."""
         if number is None or number == self.head.number:
-            return self.state.head.get(key)
+            return self.state.get(key)
         return self.state.at(number).get(key)
 
     # -- the pool
@@ -186,7 +219,7 @@ class Chain:
     def submit(self, raw: bytes, watcher: Watcher | None = None) -> Entry:
         """Take an extrinsic into the pool. Raises PoolRejected."""
         try:
-            xt = parse(raw)
+            xt = parse(raw, self.documents.layout)
         except ExtrinsicFormat as error:
             raise bad_format(error) from error
         self.pool.check_new(xt.hash, self.head.number)
@@ -198,6 +231,8 @@ class Chain:
             if entry.xt.hash in self.pool.entries:
                 try:
                     self.pool.renew(entry, self.validate(entry.xt.raw), self.head.number)
+                except ForkError as error:  # says nothing about the extrinsic
+                    log.warning("extrinsic 0x%s could not be checked again: %s", entry.xt.hash.hex(), error)
                 except LocalnetError as error:
                     log.debug("extrinsic 0x%s left the pool: %s", entry.xt.hash.hex(), error)
                     self.pool.drop(entry, "invalid")
@@ -240,7 +275,7 @@ class Chain:
             return self._author.build(parent, number, timestamp, slot, entries, changes, impersonated)
         except LocalnetError as error:
             self.state.abandon()
-            if not entries or isinstance(error, PoolRejected):
+            if not entries or isinstance(error, PoolRejected | ForkError):
                 raise
             log.error("block %d could not be built: %s; trying without its extrinsics", number, error)
         try:

@@ -18,7 +18,7 @@ from typing import Any
 from localnet.client import Client, keypair
 from localnet.errors import ConfigError, MetadataError, PoolRejected, PulseError, ScaleError
 from localnet.node.blocks import Block
-from localnet.node.extrinsic import BARE, frame
+from localnet.node.extrinsic import frame
 from localnet.node.mining import Miner
 from localnet.node.pulses import LocalBeacon, Pulse, Source, make_source, verified
 from localnet.node.state import Journal
@@ -65,7 +65,7 @@ class Feeder:
         type_id = client.argument_type("Drand", "write_pulse", "pulses_payload")
         proof = ("Sr25519", bytes(pair.sign(client.registry.encode(type_id, payload))))
         call = client.encode_call("Drand", "write_pulse", {"pulses_payload": payload, "signature": proof})
-        return frame(bytes((BARE[1],)) + call)
+        return frame(bytes((client.document.extrinsic_version,)) + call)
 
 
 async def follow(client: Client, miner: Miner, choice: str | Path, seed: bytes, sudo: str) -> Feeder:

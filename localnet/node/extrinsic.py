@@ -4,13 +4,18 @@ The node needs little of it: the hash clients know an extrinsic by, whether it i
 listing) who signed it with which nonce and for how long it lives. Ordering in the pool follows the tags the runtime's
 `validate_transaction` gives, not these fields, and all checking is the runtime's.
 
-    compact length | 0x84 | 0x00 account (32) | kind, signature | era | compact nonce | compact tip | 1 byte | call
+    compact length | 0x84 | 0x00 account (32) | kind, signature | extensions | call
     compact length | 0x04 or 0x05 | call                                                  (inherents and unsigned)
+
+What the extensions put there is the runtime's choice (`Layout`, see documents.py): era, compact nonce and compact tip
+in all that are known, and one byte more since metadata hashes can be signed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from localnet.codec.scale import compact, opaque, read_compact
 from localnet.errors import ExtrinsicFormat, ScaleError
@@ -18,6 +23,13 @@ from localnet.node.blocks import blake2_256
 
 SIGNED, BARE = 0x84, (0x04, 0x05)
 SIGNATURE_SIZE = {0: 64, 1: 64, 2: 65}  # ed25519, sr25519, ecdsa
+
+Part: TypeAlias = "str | Callable[[bytes, int], int]"
+Layout: TypeAlias = tuple[Part, ...]
+"""Of a signed extrinsic, between signature and call: "era", "nonce", "tip", "mode" (one byte), or what passes over
+another part: (data, offset) -> offset, ScaleError where it does not fit."""
+
+USUAL: Layout = ("era", "nonce", "tip", "mode")
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,11 @@ def join_vector(extrinsics: list[bytes]) -> bytes:
     return compact(len(extrinsics)) + b"".join(extrinsics)
 
 
-def parse(raw: bytes) -> Envelope:
-    """Slice an extrinsic. Raises ExtrinsicFormat."""
+def parse(raw: bytes, layout: Layout | None = USUAL) -> Envelope:
+    """Slice an extrinsic; without a layout only as far as the signature, what follows is not known then.
+
+    Raises ExtrinsicFormat.
+    """
     try:
         size, offset = read_compact(raw, 0)
         if len(raw) - offset != size:
@@ -86,24 +101,33 @@ def parse(raw: bytes) -> Envelope:
             return Envelope(raw, digest, call=raw[offset + 1 :])
         if version != SIGNED:
             raise ExtrinsicFormat(f"extrinsic version byte {version:#04x} is not supported: 0x84, 0x04 or 0x05")
-        return _parse_signed(raw, digest, offset + 1)
+        return _parse_signed(raw, digest, offset + 1, layout)
     except (ScaleError, IndexError) as error:
         raise ExtrinsicFormat(f"the extrinsic ends inside its envelope: {error}") from error
 
 
-def _parse_signed(raw: bytes, digest: bytes, offset: int) -> Envelope:
+def _parse_signed(raw: bytes, digest: bytes, offset: int, layout: Layout | None) -> Envelope:
     if raw[offset] != 0:
         raise ExtrinsicFormat(f"the signer must be an account id (MultiAddress::Id), not kind {raw[offset]}")
     who, offset = raw[offset + 1 : offset + 33], offset + 33
     size = SIGNATURE_SIZE.get(raw[offset])
     if size is None:
         raise ExtrinsicFormat(f"unknown kind of signature: {raw[offset]}")
-    era, offset = _parse_era(raw, offset + 1 + size)
-    nonce, offset = read_compact(raw, offset)
-    tip, offset = read_compact(raw, offset)
-    if offset + 1 >= len(raw):  # the metadata-hash mode, then at least one byte of call
+    offset += 1 + size
+    era, numbers = None, {"nonce": 0, "tip": 0}
+    for part in layout or ():
+        if part == "era":
+            era, offset = _parse_era(raw, offset)
+        elif part == "mode":
+            offset += 1
+        elif isinstance(part, str):
+            numbers[part], offset = read_compact(raw, offset)
+        else:
+            offset = part(raw, offset)
+    if offset >= len(raw):  # at least one byte of call
         raise ExtrinsicFormat("the extrinsic ends before its call")
-    return Envelope(raw, digest, who, nonce, era, tip, raw[offset + 1 :])
+    call = b"" if layout is None else raw[offset:]
+    return Envelope(raw, digest, who, numbers["nonce"], era, numbers["tip"], call)
 
 
 def _parse_era(raw: bytes, offset: int) -> tuple[Era | None, int]:

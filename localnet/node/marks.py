@@ -26,7 +26,7 @@ from localnet.node.extrinsic import frame
 TAG = b"localnet:"
 OTHER = 0  # kind of digest item
 FAKE_SIGNATURE = bytes.fromhex("deadbeef") + b"\xcd" * 60
-SIGNED, BARE = 0x84, 0x05
+SIGNED, BARE = 0x84, 0x04  # format 4, which every runtime with metadata of version 14 or 15 takes
 SR25519 = 1
 
 Origin: TypeAlias = "Literal['root', 'none'] | bytes"  # bytes: an account
@@ -51,10 +51,11 @@ class Impersonated:
         return self.origin if isinstance(self.origin, str) else str(bittensor_core.ss58_encode(self.origin, 42))
 
 
-def unsigned(origin: Origin, call: bytes, nonce: int = 0, extra: bytes | None = None) -> Impersonated:
-    """The extrinsic of a call that `origin` did not sign. `extra`: the extensions' bytes; default: immortal, no tip."""
+def unsigned(origin: Origin, call: bytes, nonce: int = 0, extra: bytes | None = None, bare: int = BARE) -> Impersonated:
+    """The extrinsic of a call that `origin` did not sign. `extra`: the extensions' bytes; default: immortal, no tip.
+    `bare`: the format of extrinsics that the runtime has."""
     if isinstance(origin, str):
-        return Impersonated(origin, frame(bytes((BARE,)) + call))
+        return Impersonated(origin, frame(bytes((bare,)) + call))
     signature = bytes((SR25519,)) + FAKE_SIGNATURE
     extensions = b"\0" + compact(nonce) + b"\0\0" if extra is None else extra
     return Impersonated(origin, frame(bytes((SIGNED, 0)) + origin + signature + extensions + call))

@@ -121,7 +121,7 @@ class ChainMethods(Group):
 
     def _hash_of(self, number: Any) -> str | None:
         try:
-            return hexed(self.chain.block(integer(number)).hash)
+            return hexed(self.chain.hash_of(integer(number)))
         except UnknownBlock:
             return None
         except ValueError as error:

@@ -31,7 +31,7 @@ class DevLookMethods(DevGroup):
                 raise ValueError('expected "0x.." or {"origin": .., "call": ..}')
         except UNREADABLE as error:
             raise wrong("what", error) from error
-        return {**asdict(trial), "events": self.developer.client.show_events(trial.events)}
+        return {**asdict(trial), "events": self.developer.client.after(number).show_events(trial.events)}
 
     @method("dev_trace", dev=True)
     def trace(self, connection: Connection, at: Any = None) -> Any:

@@ -43,7 +43,7 @@ class DevStateMethods(DevGroup):
         outcome = (await self.developer.impersonate([(self.origin(origin), encoded)]))[0]
         return {
             "success": outcome.success, "error": outcome.error, "block": outcome.block, "hash": outcome.block_hash,
-            "index": outcome.index, "events": self.developer.client.show_events(outcome.events),
+            "index": outcome.index, "events": self.developer.client.show_events(outcome.events, outcome.block),
         }  # fmt: skip
 
     @method("dev_exportState", dev=True)

@@ -11,8 +11,8 @@ from typing import Any
 from localnet.codec.scale import read_compact
 from localnet.errors import ChainError, RuntimeTrap, ScaleError
 from localnet.node.chain import Chain
+from localnet.node.documents import CODE as CODE
 
-CODE = b":code"
 MAX_REMEMBERED = 512  # answers at the head
 CLASSES = ("normal", "operational", "mandatory")
 
@@ -121,7 +121,7 @@ def read_version(raw: bytes) -> Any:
         nonlocal offset
         size, offset = read_compact(raw, offset)
         offset += size
-        return raw[offset - size : offset].decode()
+        return raw[offset - size : offset].decode(errors="replace")
 
     def number() -> int:
         nonlocal offset
@@ -131,12 +131,16 @@ def read_version(raw: bytes) -> Any:
     spec, implementation = text(), text()
     authoring, spec_version, implementation_version = number(), number(), number()
     count, offset = read_compact(raw, offset)
-    apis = []
+    if offset + 12 * count > len(raw):
+        raise ScaleError("a runtime version that ends inside its list of APIs")
+    apis, state = [], 0
     for _ in range(count):
         name, offset = "0x" + raw[offset : offset + 8].hex(), offset + 8
         apis.append([name, number()])
     transaction = number()
-    if offset + 1 != len(raw):
+    if offset < len(raw):  # not there before version 4 of the Core API
+        state, offset = raw[offset], offset + 1
+    if offset != len(raw):
         raise ScaleError("a runtime version of the wrong length")
     return {
         "specName": spec,
@@ -146,6 +150,6 @@ def read_version(raw: bytes) -> Any:
         "implVersion": implementation_version,
         "apis": apis,
         "transactionVersion": transaction,
-        "systemVersion": raw[offset],
-        "stateVersion": raw[offset],
+        "systemVersion": state,
+        "stateVersion": state,
     }

@@ -9,9 +9,12 @@ one below.
     at(number)        a read-only view of the state after block `number` (its writes are private and never kept)
     revert(number)    undoes every block above `number`: a snapshot is a number, going back is a truncation
     discard(number)   forgets how to go below `number`, to bound memory
+    root(version)     the Merkle root; a trie is kept from the first time on that somebody asks (see roots.py)
 
 History keeps, per key, the blocks that changed it and the value from *before* each: the value at block n is the one
 recorded by the first change after n, or the head's. Keys that never changed after genesis cost nothing.
+
+Entries of child tries lie among the others and are shown to who asks for them only (see children.py).
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from collections.abc import Iterator, Mapping
 from heapq import merge
 
 from localnet.errors import ReadOnlyState, StateDiscarded
+from localnet.node.children import ABOVE, ENTRIES, every_key, hides_entries, is_entry
+from localnet.node.roots import Known, Tries
 
 Journal = dict[bytes, "bytes | None"]  # key -> value before the first write to it
 
@@ -50,12 +55,34 @@ class _Index:
     def remove(self, key: bytes) -> None:
         del self.keys[bisect_left(self.keys, key)]
 
-    def under(self, prefix: bytes, start: bytes | None = None) -> list[bytes]:
-        """A copy of the keys with this prefix, those up to and including `start` left out."""
-        low, high = _bounds(self.keys, prefix)
+    def under(self, prefix: bytes, start: bytes | None = None, count: int | None = None) -> list[bytes]:
+        """A copy of the first `count` keys with this prefix, those up to and including `start` left out."""
+        keys = self.keys
+        low, high = _bounds(keys, prefix)
         if start is not None:
-            low = max(low, bisect_right(self.keys, start, low, high))
-        return self.keys[low:high]
+            low = max(low, bisect_right(keys, start, low, high))
+        if len(prefix) < len(ENTRIES) and hides_entries(prefix):
+            cut = bisect_left(keys, ENTRIES, low, high)
+            more = bisect_left(keys, ABOVE, cut, high)
+            if cut < more:
+                return (keys[low : _last(low, cut, count)] + keys[more : _last(more, high, count)])[:count]
+        return keys[low:high] if count is None else keys[low : _last(low, high, count)]
+
+    def after(self, key: bytes) -> bytes | None:
+        """The smallest key above `key`; entries of children for an entry only."""
+        keys = self.keys
+        place = bisect_right(keys, key)
+        if place == len(keys):
+            return None
+        found = keys[place]
+        if found.startswith(ENTRIES) and not key.startswith(ENTRIES):
+            place = bisect_left(keys, ABOVE, place)
+            return keys[place] if place < len(keys) else None
+        return found
+
+
+def _last(low: int, high: int, count: int | None) -> int:
+    return high if count is None else min(high, low + count)
 
 
 class VersionedState:
@@ -70,6 +97,7 @@ class VersionedState:
         self._past: dict[bytes, tuple[list[int], list[bytes | None]]] = {}
         self._changed: dict[int, tuple[bytes, ...]] = {}  # block -> keys it changed
         self._journals: list[Journal] = [{}]
+        self._known: Known | None = None  # once a root was asked for
 
     # -- abi.State
 
@@ -95,6 +123,44 @@ class VersionedState:
     def keys(self, prefix: bytes) -> Iterator[bytes]:
         head = self.head
         return (key for key in self._live.under(prefix) if key in head)
+
+    def next_key(self, key: bytes) -> bytes | None:
+        return self._live.after(key)
+
+    def settled(self, key: bytes) -> bytes | None:
+        for journal in self._journals:
+            if key in journal:
+                return journal[key]
+        return self.head.get(key)
+
+    def settled_keys(self, prefix: bytes) -> Iterator[bytes]:
+        touched = {key for journal in self._journals for key in journal if key.startswith(prefix)}
+        if touched and hides_entries(prefix):
+            touched = {key for key in touched if not is_entry(key)}
+        live = self._live.under(prefix)
+        if not touched:
+            return iter(live)
+        candidates = sorted(touched.union(live))
+        return (key for key in candidates if key not in touched or self.settled(key) is not None)
+
+    def root(self, version: int) -> bytes:
+        """The Merkle root of the open state; roots of children that it finds changed are written to it.
+
+        Raises ConfigError for an unknown state version, RuntimeTrap for keys nested too deeply.
+        """
+        known, written = self._refreshed(version)
+        for key, value in written.items():
+            self.put(key, value)
+        return known.tries.digest
+
+    def _refreshed(self, version: int) -> tuple[Known, Journal]:
+        known = self._known
+        if known is None or known.tries.version != version:
+            tries, written = Tries(version).updated(self._live.keys, self.head.get)
+            self._known = known = Known(tries)
+            known.keep(self._journals, self.head.get, written)
+            return known, written
+        return known, known.refresh(self._journals, self.head.get)
 
     def begin(self) -> None:
         self._journals.append({})
@@ -146,6 +212,8 @@ class VersionedState:
                 diff[key] = new
         if self.number >= 0:
             self._remember(number, diff, journal)
+        if self._known is not None:
+            self._known.note(journal)
         self._journals = [{}]
         self.number = number
         return diff
@@ -184,6 +252,8 @@ class VersionedState:
                 if key not in self.head:
                     self._gone.remove(key)
                 blocks.pop()
+                if self._known is not None:
+                    self._known.note({key: self.head.get(key)})
                 undone[key] = old = values.pop()
                 self._restore({key: old})
                 if not blocks:
@@ -242,12 +312,43 @@ class VersionedState:
         """At most `count` keys above `start`: one page of `keys_at`."""
         self._check(number)
         if number == self.number:
-            index = self._live.keys
-            low, high = _bounds(index, prefix)
-            if start is not None:
-                low = max(low, bisect_right(index, start, low, high))
-            return index[low : min(high, low + count)]
+            return self._live.under(prefix, start, count)
         return [key for _, key in zip(range(count), self.keys_at(prefix, number, start), strict=False)]
+
+    def next_key_at(self, key: bytes, number: int) -> bytes | None:
+        """The smallest key above `key` that had a value after block `number`."""
+        live = self._live.after(key)
+        if number == self.number:
+            return live
+        gone = self._gone.after(key)
+        while live is not None or gone is not None:
+            found = min(one for one in (live, gone) if one is not None)
+            if self.value_at(found, number) is not None:
+                return found
+            if found == live:
+                live = self._live.after(found)
+            else:
+                gone = self._gone.after(found)
+        return None
+
+    def root_like(self, view: StateView, version: int) -> tuple[bytes, Journal]:
+        """Root of an old or a tried-out state, and the roots of children to be written to it: what differs from the
+        head is applied to the head's tries, which stay as they are, or all of it to empty ones where that is less."""
+        if self._known is None:
+            self._refreshed(version)
+        known = self._known
+        assert known is not None
+        if known.tries.version == version:
+            known.refresh(self._journals, self.head.get)
+            near = {*known.told, *view.written()}
+            for block in range(view.number + 1, self.number + 1):
+                near.update(self._changed[block])
+            near = {key for key in near if key in known.told or view.get(key) != self.head.get(key)}
+            if 2 * len(near) <= len(self._live.keys):
+                tries, written = known.tries.updated(near, view.get)
+                return tries.digest, written
+        tries, written = Tries(version).updated([*every_key(view)], view.get)
+        return tries.digest, written
 
     def changed_in(self, number: int) -> tuple[bytes, ...]:
         """Keys block `number` changed (nothing for genesis and discarded blocks)."""
@@ -280,27 +381,54 @@ class StateView:
     """A block's state as an `abi.State`. Writes are allowed inside a transaction and stay in the view."""
 
     def __init__(self, state: VersionedState, number: int) -> None:
-        self._state, self._number = state, number
+        self._state, self.number = state, number
         self._layers: list[Journal] = []
+        self._touched: set[bytes] = set()  # keys that any layer has had
+        self._order = _Index()  # the same, sorted
 
     def get(self, key: bytes) -> bytes | None:
         for layer in reversed(self._layers):
             if key in layer:
                 return layer[key]
-        return self._state.value_at(key, self._number)
+        return self._state.value_at(key, self.number)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         if not self._layers:
-            raise ReadOnlyState(f"block {self._number} is sealed: its state cannot be changed")
+            raise ReadOnlyState(f"block {self.number} is sealed: its state cannot be changed")
         self._layers[-1][key] = value
+        if key not in self._touched:
+            self._touched.add(key)
+            self._order.add(key)
 
     def keys(self, prefix: bytes) -> Iterator[bytes]:
-        written = {key for layer in self._layers for key in layer if key.startswith(prefix)}
-        stored = self._state.keys_at(prefix, self._number)
+        stored = self._state.keys_at(prefix, self.number)
+        written = self._order.under(prefix)
         if not written:
             return stored
-        everything = sorted(written.union(stored))
+        everything = sorted({*written, *stored})
         return (key for key in everything if self.get(key) is not None)
+
+    def next_key(self, key: bytes) -> bytes | None:
+        stored = self._state.next_key_at(key, self.number)
+        while stored is not None and self.get(stored) is None:
+            stored = self._state.next_key_at(stored, self.number)
+        written = self._order.after(key)
+        while written is not None and (stored is None or written < stored) and self.get(written) is None:
+            written = self._order.after(written)
+        return min((one for one in (stored, written) if one is not None), default=None)
+
+    def settled(self, key: bytes) -> bytes | None:
+        return self._state.value_at(key, self.number)
+
+    def settled_keys(self, prefix: bytes) -> Iterator[bytes]:
+        return self._state.keys_at(prefix, self.number)
+
+    def root(self, version: int) -> bytes:
+        """The Merkle root, private writes included. Raises ConfigError, RuntimeTrap."""
+        digest, written = self._state.root_like(self, version)
+        for key, value in written.items() if self._layers else ():
+            self.put(key, value)
+        return digest
 
     def begin(self) -> None:
         self._layers.append({})

@@ -154,7 +154,7 @@ class Executive:
             birth = self.rt.system.BlockHash[number]
         checked = self.rt.metadata_hash if extrinsic.check_metadata else b""
         payload = extrinsic.payload(self.rt.spec_version, self.rt.transaction_version, genesis, birth, checked)
-        signed = payload + extrinsic.signature + (extrinsic.who or b"") + bytes((extrinsic.crypto,))
+        signed = payload + extrinsic.signature + (extrinsic.who or b"") + bytes((extrinsic.scheme,))
         key = blake2b(signed, digest_size=32).digest()
         known = self._signatures.pop(key, None)
         good = xt.verify(payload, extrinsic) if known is None else known

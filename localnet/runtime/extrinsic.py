@@ -15,10 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import bittensor_core
-
 from localnet.codec.scale import compact, read_compact
 from localnet.errors import ScaleError
+from localnet.signatures import ed25519_verify, sr25519_verify
 
 EXTENSIONS = (
     "CheckNonZeroSender", "CheckSpecVersion", "CheckTxVersion", "CheckGenesis", "CheckMortality", "CheckNonce",
@@ -27,7 +26,7 @@ EXTENSIONS = (
 )  # fmt: skip
 SIGNED_V4 = 0x84
 BARE_V4, BARE_V5 = 0x04, 0x05
-CRYPTO = {0: 0, 1: 1}  # MultiSignature variant -> bittensor_core crypto type: 0 ed25519, 1 sr25519
+VERIFY = {0: ed25519_verify, 1: sr25519_verify}  # by MultiSignature variant
 SIGNATURE_BYTES = 64
 
 
@@ -54,7 +53,7 @@ class Extrinsic:
     raw: bytes
     call: bytes
     who: bytes | None = None
-    crypto: int = 1
+    scheme: int = 1  # MultiSignature variant
     signature: bytes = b""
     era: Era | None = None
     nonce: int = 0
@@ -90,8 +89,8 @@ def _parse_signed(raw: bytes, offset: int) -> Extrinsic:
     who, offset = raw[offset + 1 : offset + 33], offset + 33
     if offset + 1 + SIGNATURE_BYTES >= len(raw):
         raise ScaleError("the extrinsic ends inside its signature")
-    crypto = raw[offset]
-    if crypto not in CRYPTO:
+    scheme = raw[offset]
+    if scheme not in VERIFY:
         raise ScaleError("only ed25519 and sr25519 signatures are supported")
     signature, offset = raw[offset + 1 : offset + 1 + SIGNATURE_BYTES], offset + 1 + SIGNATURE_BYTES
     start = offset
@@ -101,7 +100,7 @@ def _parse_signed(raw: bytes, offset: int) -> Extrinsic:
     if offset >= len(raw) or raw[offset] > 1 or nonce >= 1 << 32 or tip >= 1 << 64:
         raise ScaleError("the extrinsic's nonce, tip or metadata mode is out of range")
     mode, offset = raw[offset], offset + 1
-    return Extrinsic(raw, raw[offset:], who, CRYPTO[crypto], signature, era, nonce, tip, mode == 1, raw[start:offset])
+    return Extrinsic(raw, raw[offset:], who, scheme, signature, era, nonce, tip, mode == 1, raw[start:offset])
 
 
 def _parse_era(raw: bytes, offset: int) -> tuple[Era | None, int]:
@@ -118,8 +117,7 @@ def _parse_era(raw: bytes, offset: int) -> tuple[Era | None, int]:
 def verify(payload: bytes, extrinsic: Extrinsic) -> bool:
     """Does the extrinsic's signature cover `payload`?"""
     assert extrinsic.who is not None
-    address = bittensor_core.ss58_encode(extrinsic.who, 42)
-    return bool(bittensor_core.verify(payload, extrinsic.signature, address, crypto_type=extrinsic.crypto))
+    return VERIFY[extrinsic.scheme](extrinsic.signature, payload, extrinsic.who)
 
 
 def bare(call: bytes) -> bytes:

@@ -285,12 +285,15 @@ async def test_who_does_not_read_is_dropped_with_a_reason(net: Localnet, monkeyp
 
 
 async def gone(net: Localnet) -> None:
-    """Wait until the node has let go of all its connections."""
-    for _ in range(500):
-        if not server_of(net)._sockets:
+    await until("the end of the node's last connection", lambda: not server_of(net)._sockets)
+
+
+async def until(what: str, condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("the node still holds a connection")
+    raise AssertionError(f"{what} did not come")
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
@@ -301,13 +304,15 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
     return received
 
 
-async def test_a_slow_reader_that_catches_up_hears_why(net: Localnet, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_reader_that_catches_up_hears_why(
+    net: Localnet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(outgoing, "MAX_QUEUED", 200)
     monkeypatch.setattr(servers, "HANG_UP", 10.0)
     reader, writer = await upgraded(net)
     writer.write(frame(orjson.dumps(call("state_getMetadata"))) * 8)
     writer.write(frame(orjson.dumps(call("system_chain"))) * 400)
-    await asyncio.sleep(0.3)
+    await until("the end of the node's patience", lambda: "reads too slowly is dropped" in caplog.text)
     await asyncio.wait_for(reader.readuntil(b"reading too slowly"), 20)
     writer.close()
     assert await alive(net)
@@ -337,7 +342,7 @@ async def test_large_posts_leave_room_for_small_ones(net: Localnet, monkeypatch:
     hostile = [await asyncio.open_connection("127.0.0.1", server_of(net).port) for _ in range(2)]
     for _, writer in hostile:
         writer.write(head)
-    await asyncio.sleep(0.05)
+    await until("two large requests under way", lambda: server_of(net)._large_posts == 2)
     assert b" 503 " in await http(net, head.replace(b"Host", b"Connection: close\r\nHost") + bytes(99999))
     body = orjson.dumps(call("system_chain"))
     small = b"POST / HTTP/1.1\r\nConnection: close\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"

@@ -206,9 +206,10 @@ async def test_bodies_in_flight_are_bounded_in_memory(client):
 
 
 async def test_connections_are_bounded_by_address():
-    async with serving(limits=Limits(max_connections_per_address=3)) as (_, target):
+    async with serving(limits=Limits(max_connections_per_address=3)) as (server, target):
         held = [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(3)]
-        await asyncio.sleep(0.05)
+        while server._door.connections < 3:
+            await asyncio.sleep(0.005)
         with contextlib.suppress(ConnectionError):
             assert await raw(target.port, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == b""
         for _, writer in held:

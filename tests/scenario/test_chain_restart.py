@@ -29,7 +29,7 @@ LINEUP = (
 )
 
 
-def eventually(what: str, test: Callable[[], bool], seconds: float = 40.0) -> None:
+def eventually(what: str, test: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not test():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for: {what}"
@@ -88,7 +88,7 @@ async def test_a_miner_survives_the_chain_and_leaves_nothing_behind(house: House
 
         process = house.children["miner"].process
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger in TIME_WAIT
             probe.bind(("127.0.0.2", axon))  # nobody listens there any more
@@ -122,7 +122,7 @@ async def test_an_unregistered_hotkey_is_told_the_command(house: Household, tmp_
         netuid = await stage.prepare(LINEUP[:1])
         stage._wallet("miner-canned")
         child = house.start("miner", miner(stage.url, netuid, tmp_path, 0))
-        assert child.process.wait(30) == 1
+        assert child.process.wait(120) == 1
         words = log_of(house, "miner")
         assert f"touchstone register --network {stage.url} --netuid {netuid} --wallet miner-canned" in words
         assert "Traceback" not in words

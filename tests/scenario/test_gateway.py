@@ -50,7 +50,7 @@ async def health(port: int) -> dict[str, Any]:
 
 
 async def until_health(port: int, key: str, value: object) -> dict[str, Any]:
-    for _ in range(300):
+    for _ in range(1200):
         found = await health(port)
         if found.get(key) == value:
             return found

@@ -18,6 +18,7 @@ from neurons.doctor import check_committed
 from neurons.model_command import model
 from neurons.models import CommittedModel, OtherModel
 from neurons.runtime import ChainWatch
+from protocol.metagraph import Metagraph
 from protocol.model_root import InclusionProof, Leaf, ModelCommitment, verify_inclusion
 from template.chain import Chain
 from template.errors import TemplateError
@@ -177,14 +178,24 @@ async def serving(world: World) -> int:
 async def test_a_running_miner_stops_serving_when_the_model_changes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "CommittedModel", partial(CommittedModel, every=0.0))
+    looks = 0
+
+    class Watched(CommittedModel):
+        async def check(self, graph: Metagraph) -> None:
+            nonlocal looks
+            await super().check(graph)
+            looks += 1
+
+    monkeypatch.setattr(models, "CommittedModel", partial(Watched, every=0.0))
     await world.commit(ModelCommitment(world.prepared.identity.root, "float32").encode())
     running = asyncio.ensure_future(miner.serve(world.miner(), asyncio.Event(), miner.serve_model))
     waiting = asyncio.ensure_future(serving(world))
     await asyncio.wait({running, waiting}, timeout=120, return_when=asyncio.FIRST_COMPLETED)
     assert waiting.done() and not running.done()
     await world.commit("something else")  # no word about a model is no reason to stop
-    await asyncio.sleep(0.3)
+    began = looks
+    while looks < began + 2 and not running.done():  # the second began when that was on chain
+        await asyncio.sleep(0.05)
     assert not running.done()
     await world.commit(OTHER_ROOT)
     with pytest.raises(OtherModel, match="ab" * 32):

@@ -12,6 +12,7 @@ import contextlib
 import json
 import random
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,7 @@ Life = list[asyncio.Task[None]]
 ALICE = Hotkey.from_uri("//Alice")
 NAMES = ("owner", "honest", "cheat", "first", "second")
 IP = "127.0.0.2"
+PATIENCE = 120.0  # seconds for everybody to be done with a phase
 WORDS = Path(__file__).read_text().split()  # any prose will do
 CHANGES = (
     ("architecture.hidden_size", "32"), ("architecture.intermediate_size", "64"),
@@ -153,14 +155,17 @@ async def play(w: World, folder: Path, window: int, life: Life) -> None:
     def judged() -> bool:
         return len([row for ledger in ledgers(folder) for row in ledger.list_evidence() if row.round == window]) == 2
 
+    def over() -> bool:
+        return any(ledger.last_window() == window for ledger in ledgers(folder))
+
     await reach(Phase.TRAIN)
-    await until(promised, life)
+    await until(f"both miners' commitments of window {window}", promised, life)
     await reach(Phase.REVEAL)
-    await until(shown, life)
+    await until(f"both statements of window {window}", shown, life)
     await reach(Phase.SCORE)
-    await until(judged, life)
+    await until(f"evidence of both verdicts on window {window}", judged, life)
     await reach(Phase.AGGREGATE)
-    await until(lambda: any(ledger.last_window() == window for ledger in ledgers(folder)), life)
+    await until(f"the end of window {window} in the validator's ledger", over, life)
 
 
 def ledgers(folder: Path) -> Iterator[TrainLedger]:
@@ -169,7 +174,8 @@ def ledgers(folder: Path) -> Iterator[TrainLedger]:
             yield ledger
 
 
-async def until(done: Callable[[], Awaitable[bool] | bool], life: Life) -> None:
+async def until(what: str, done: Callable[[], Awaitable[bool] | bool], life: Life) -> None:
+    given_up = time.monotonic() + PATIENCE
     while True:
         for task in life:
             if task.done():
@@ -177,7 +183,8 @@ async def until(done: Callable[[], Awaitable[bool] | bool], life: Life) -> None:
         found = done()
         if found if isinstance(found, bool) else await found:
             return
-        await asyncio.sleep(0.3)
+        assert time.monotonic() < given_up, f"{what} did not come in {PATIENCE:.0f} s"
+        await asyncio.sleep(0.1)
 
 
 @pytest.mark.timeout(400)

@@ -62,7 +62,7 @@ async def subnet(net: Localnet, chain: Chain) -> int:
 @contextlib.asynccontextmanager
 async def validating(chain: Chain, netuid: int, loaded: LoadedModel, home: Path) -> AsyncIterator[Validator]:
     settings = ValidatorSettings(
-        network=chain.network, netuid=netuid, deadline=5.0, min_tokens=32, max_tokens=32, prompts="short"
+        network=chain.network, netuid=netuid, deadline=30.0, min_tokens=32, max_tokens=32, prompts="short"
     )
     watch = ChainWatch(chain, netuid, VALIDATOR.ss58)
     verifier = Verifier(loaded)

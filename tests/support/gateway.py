@@ -126,7 +126,7 @@ async def stage(
         yield Stage(gateway, outlook, ledger, running, hotkeys, loaded.identity.name)
 
 
-async def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait for something that has to come; how long it takes is not what is tested."""
     for _ in range(int(seconds / 0.02)):
         if condition():

@@ -121,6 +121,8 @@ class AdminUtils(Pallet):
     def _tell(self, setting: Setting, netuid: int, value: Any) -> None:
         if setting.event is None:
             return
+        if setting.first_event is not None:
+            self._subtensor.emit(setting.first_event, netuid, value)
         emitter: Pallet = self if setting.named_event else self._subtensor
         if setting.named_event:
             named = {setting.argument: value}

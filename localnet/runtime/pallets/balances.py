@@ -129,7 +129,8 @@ class Balances(Pallet):
         self.TotalIssuance.put(self.TotalIssuance.get() - amount)
 
     def transfer(self, source: bytes, dest: bytes, amount: int, *, keep_alive: bool) -> None:
-        """Move `amount` rao. Raises FundsUnavailable, Frozen, NotExpendable, BelowMinimum (Token errors)."""
+        """Move `amount` rao. Raises FundsUnavailable, Frozen, NotExpendable, BelowMinimum (Token errors), and Underflow
+        (Arithmetic) for more than there is altogether."""
         if amount:
             self._ensure_transferable(source, dest, amount, keep_alive)
         if source == dest:
@@ -141,6 +142,8 @@ class Balances(Pallet):
 
     def _ensure_transferable(self, source: bytes, dest: bytes, amount: int, keep_alive: bool) -> None:
         free = self.free(source)
+        if amount > self.TotalIssuance.get():
+            raise DispatchError(("Arithmetic", "Underflow"), "Arithmetic.Underflow")
         if free < amount:
             raise token_error("FundsUnavailable")
         if self.reducible(source, keep_alive=False) < amount:

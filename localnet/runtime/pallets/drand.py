@@ -15,8 +15,6 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-import bittensor_core
-
 from localnet.codec.scale import opaque
 from localnet.errors import InvalidTransaction, ScaleError
 from localnet.rules import timelock
@@ -31,6 +29,7 @@ from localnet.runtime.framework import (
     ensure_none,
     ensure_root,
 )
+from localnet.signatures import sr25519_verify
 
 MAX_KEPT = 216_000  # rounds
 MAX_REMOVED = 100  # rounds removed by one call
@@ -154,9 +153,7 @@ class Drand(Pallet):
             raise InvalidTransaction("BadSigner")
         (kind, key), (form, proof) = payload["public"], signature
         message = self.rt.document.registry.encode(self._payload_types[function], payload)
-        if kind != "Sr25519" or form != "Sr25519" or not bittensor_core.verify(
-            message, proof, bittensor_core.ss58_encode(key, 42), crypto_type=bittensor_core.CRYPTO_SR25519
-        ):  # fmt: skip
+        if kind != "Sr25519" or form != "Sr25519" or not sr25519_verify(proof, message, key):
             raise InvalidTransaction("BadProof")
 
     def _of_pulses(self, payload: dict[str, Any]) -> Validity:

@@ -49,6 +49,7 @@ class Setting:
     bounds: tuple[Bound, ...] = ()
     named_event: bool = False  # an event of AdminUtils with named fields
     stale: str | None = None  # an item that is worked out anew after the change: it is deleted
+    first_event: str | None = None  # of SubtensorModule, in front of one of AdminUtils
 
 
 def _constant(p: Subtensor, name: str) -> int:
@@ -69,12 +70,13 @@ def _owner(
     exists: bool = True,
     not_root: bool = False,
     named_event: bool = False,
+    first_event: str | None = None,
 ) -> Setting:
     """A setting of the subnet's owner. `limit`: the variant of Hyperparameter that is rate limited."""
     return Setting(
         f"sudo_set_{name}", item, argument or name, event, "owner",
         limits.hyperparameter(limit) if isinstance(limit, str) else limit,
-        exists=exists, not_root=not_root, bounds=bounds, named_event=named_event,
+        exists=exists, not_root=not_root, bounds=bounds, named_event=named_event, first_event=first_event,
     )  # fmt: skip
 
 
@@ -167,7 +169,7 @@ OWNER_SETTINGS = (
     _owner("immunity_period", "ImmunityPeriod", "ImmunityPeriodSet", limit="ImmunityPeriod"),
     _owner("min_allowed_weights", "MinAllowedWeights", "MinAllowedWeightSet", limit="MinAllowedWeights"),
     _owner("max_allowed_uids", "MaxAllowedUids", "MaxAllowedUidsSet", *_MAX_UIDS, limit="MaxAllowedUids"),
-    _owner("rho", "Rho", "RhoSet", limit="Rho"),
+    _owner("rho", "Rho", None, limit="Rho"),  # RhoSet is declared, and never deposited
     _owner("activity_cutoff", "ActivityCutoff", "ActivityCutoffSet", _CUTOFF, limit="ActivityCutoff"),
     _owner("min_burn", "MinBurn", "MinBurnSet", *_MIN_BURN, limit="MinBurn"),
     _owner("max_burn", "MaxBurn", "MaxBurnSet", *_MAX_BURN, limit="MaxBurn"),
@@ -183,14 +185,14 @@ OWNER_SETTINGS = (
     _owner("bonds_penalty", "BondsPenalty", "BondsPenaltySet", limit="BondsPenalty"),
     _owner(
         "bonds_reset_enabled", "BondsResetOn", "BondsResetToggled",
-        limit="BondsResetEnabled", argument="enabled", exists=False, named_event=True,
+        limit="BondsResetEnabled", argument="enabled", exists=False, named_event=True, first_event="BondsResetOnSet",
     ),
     _owner("liquid_alpha_enabled", "LiquidAlphaOn", None, limit="LiquidAlphaEnabled", argument="enabled", exists=False),
     _owner(
         "yuma3_enabled", "Yuma3On", "Yuma3EnableToggled",
         limit="Yuma3Enabled", argument="enabled", exists=False, named_event=True,
     ),
-    _owner("alpha_sigmoid_steepness", "AlphaSigmoidSteepness", "AlphaSigmoidSteepnessSet", _STEEPNESS,
+    _owner("alpha_sigmoid_steepness", "AlphaSigmoidSteepness", None, _STEEPNESS,  # neither is its event
            limit="AlphaSigmoidSteepness", argument="steepness"),
     _owner("toggle_transfer", "TransferToggle", "TransferToggle",
            limit="TransferEnabled", argument="toggle", exists=False),

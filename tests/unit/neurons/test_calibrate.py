@@ -47,8 +47,9 @@ def calibrate(home: Path, *more: str) -> tuple[int, Any]:
 
 
 def test_a_sample_of_all_ways_becomes_the_calibration_in_force_and_is_not_measured_twice(
-    home: Path, loaded: LoadedModel
+    home: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("template.inference.honest.POOLS", 300)  # the ten thousand of a calibration take 25 s
     code, report = calibrate(home, "--tokens", "1000", "--target", "0.05")
     assert code == 0, report
     sample = report["sample"]

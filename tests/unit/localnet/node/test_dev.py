@@ -209,7 +209,7 @@ def test_a_dry_run_tells_what_then_happens_and_changes_nothing(shared_localnet: 
 @MANUAL
 def test_a_dry_run_names_failures_and_refusals(shared_localnet: SyncLocalnet) -> None:
     net = shared_localnet
-    failed = net.dry_run("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=10**18)
+    failed = net.dry_run("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=2 * 10**15)
     assert (failed.valid, failed.success, failed.error) == (True, False, "Token.FundsUnavailable")
     poor = net.dry_run("//Pauper", "Balances", "transfer_keep_alive", dest="//Bob", value=1)
     assert (poor.valid, poor.storage) == (False, []) and "Inability to pay" in str(poor.error)
@@ -229,7 +229,7 @@ def test_a_dry_run_names_failures_and_refusals(shared_localnet: SyncLocalnet) ->
 @MANUAL
 def test_a_trace_accounts_for_every_change_of_a_block(shared_localnet: SyncLocalnet) -> None:
     net, client = shared_localnet, shared_localnet.net.client
-    for nonce, value in enumerate((TAO, 10**18)):
+    for nonce, value in enumerate((TAO, 2 * 10**15)):
         call = client.encode_call("Balances", "transfer_keep_alive", {"dest": "//Zoe", "value": value})
         result(net, "author_submitExtrinsic", "0x" + client.sign("//Alice", call, nonce).hex())
     net.impersonate("root", "AdminUtils", "sudo_set_kappa", netuid=1, kappa=41_000)

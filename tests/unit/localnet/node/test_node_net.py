@@ -10,7 +10,7 @@ import pytest
 
 import localnet
 from localnet.client import keypair
-from localnet.errors import CallFailed, ChainError, ConfigError, LocalnetError, MetadataError
+from localnet.errors import CallFailed, ChainError, ConfigError, LocalnetError, MetadataError, PoolRejected
 from localnet.net import TAO, Localnet
 from localnet.sync import SyncLocalnet
 
@@ -37,10 +37,10 @@ async def test_sending_and_reading(localnet: Localnet) -> None:
 
 async def test_failures_have_the_chains_name(localnet: Localnet) -> None:
     send = localnet.extrinsic
-    failed = await send("//Alice", "Balances", "transfer_keep_alive", check=False, dest="//Bob", value=10**18)
+    failed = await send("//Alice", "Balances", "transfer_keep_alive", check=False, dest="//Bob", value=2 * 10**15)
     assert not failed.success and failed.error == "Token.FundsUnavailable" and failed.block == localnet.block
     with pytest.raises(CallFailed, match="FundsUnavailable"):
-        await send("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=10**18)
+        await send("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=2 * 10**15)
     refused = await send("//Nobody", "Balances", "transfer_keep_alive", check=False, dest="//Bob", value=1)
     assert refused.block is None and refused.error is not None and "Inability to pay some fees" in refused.error
     with pytest.raises(CallFailed, match="Invalid signing address"):
@@ -52,6 +52,22 @@ async def test_failures_have_the_chains_name(localnet: Localnet) -> None:
         await send("//Alice", "Balances", "give_me_money")
     with pytest.raises(MetadataError, match="no storage item"):
         localnet.query("Balances", "Nothing")
+
+
+class Wrapping:
+    """Signs as wallets sign messages for people."""
+
+    pair = keypair("//Alice")
+    public_key = pair.public_key
+
+    def sign(self, data: bytes) -> bytes:
+        return bytes(self.pair.sign(b"<Bytes>" + data + b"</Bytes>"))
+
+
+async def test_a_signature_of_the_wrapped_message_is_none(localnet: Localnet) -> None:
+    call = localnet.client.encode_call("System", "remark", {"remark": b""})
+    with pytest.raises(PoolRejected, match="bad signature"):
+        localnet.chain.submit(localnet.client.sign(Wrapping(), call, 0))  # type: ignore[arg-type]
 
 
 async def test_errors_name_what_is_wrong_and_what_is_meant(localnet: Localnet) -> None:
@@ -104,7 +120,7 @@ async def test_a_chain_that_does_not_run_says_so_and_one_that_runs_is_not_starte
 
 async def test_a_failure_inside_sudo_is_a_failure(localnet: Localnet) -> None:
     with pytest.raises(CallFailed):
-        await localnet.sudo("Balances", "force_transfer", source="//Bob", dest="//Alice", value=10**18)
+        await localnet.sudo("Balances", "force_transfer", source="//Bob", dest="//Alice", value=2 * 10**15)
 
 
 async def test_funding_adds(localnet: Localnet) -> None:
@@ -208,7 +224,7 @@ def test_the_synchronous_twin(sync_localnet: SyncLocalnet) -> None:
     net.fund("//Zoe", TAO)
     assert net.balance("//Zoe") == TAO
     with pytest.raises(CallFailed):
-        net.extrinsic("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=10**18)
+        net.extrinsic("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=2 * 10**15)
     net.revert(snapshot)
     assert net.balance("//Zoe") == 0 and net.block == snapshot
     net.stop()

@@ -15,7 +15,7 @@ from tests.support.market import ALICE, BOB, CHARLIE, TAO, Market, fresh
 
 NEWCOMER = account("//Newcomer")
 REMARK = ("System", ("remark_with_event", {"remark": b"x"}))
-FAILING = ("Balances", ("transfer_keep_alive", {"dest": ("Id", BOB), "value": 10**18}))
+FAILING = ("Balances", ("transfer_keep_alive", {"dest": ("Id", BOB), "value": 2 * 10**15}))
 
 
 @pytest.fixture

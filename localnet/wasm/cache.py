@@ -1,0 +1,129 @@
+"""Compiled modules on disk: compiling a runtime takes seconds, loading it takes milliseconds.
+
+What lies here is machine code that this process will execute. So the directory has to be ours and nobody else's (0700),
+or it is not used, which is said once. A file carries a checksum; a damaged one is deleted and made again. The name is
+the BLAKE2b-256 of everything the machine code depends on: the code, the engine's version and settings, the processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import tempfile
+from hashlib import blake2b
+from pathlib import Path
+
+import xxhash
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"localnet compiled 1\n"
+CHECKSUM = 16  # bytes: XXH3-128, against accidents; against others there is the directory's mode
+MAX_FILE = 1 << 30  # bytes
+KEPT = 16  # files; the least recently used go first
+
+
+def default_directory() -> Path:
+    """`runtimes` in $TOUCHSTONE_CACHE, else in $XDG_CACHE_HOME/touchstone, else in ~/.cache/touchstone."""
+    chosen, home = os.environ.get("TOUCHSTONE_CACHE", ""), os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
+    return (Path(chosen) if chosen else base / "touchstone") / "runtimes"
+
+
+def key(*parts: bytes) -> str:
+    """Of what the machine code depends on."""
+    digest = blake2b(digest_size=32)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+class CompiledCache:
+    """`directory` None: the default one."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = default_directory() if directory is None else directory
+        self._usable: bool | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the directory is there, ours, and closed to others; found out once."""
+        if self._usable is None:
+            problem = self._problem()
+            self._usable = not problem
+            if problem:
+                log.warning("compiled runtimes are not kept in %s: %s", self.directory, problem)
+        return self._usable
+
+    def _problem(self) -> str:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            found = os.lstat(self.directory)
+        except OSError as error:
+            return str(error)
+        if not stat.S_ISDIR(found.st_mode):
+            return "it is not a directory"
+        if hasattr(os, "geteuid"):  # Windows: a user's profile is closed to others
+            if found.st_uid != os.geteuid():
+                return "it belongs to somebody else"
+            if found.st_mode & 0o077:
+                return f"others may use it (mode {stat.S_IMODE(found.st_mode):o}); chmod 700 it"
+        return ""
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}.compiled"
+
+    def load(self, name: str) -> bytes | None:
+        """None when there is nothing that can be used."""
+        if not self.usable:
+            return None
+        path = self._path(name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+            with open(descriptor, "rb") as file:
+                if os.fstat(descriptor).st_size > MAX_FILE:
+                    raise ValueError("it is too large")
+                data = file.read()
+            start = len(MAGIC) + CHECKSUM
+            payload = data[start:]
+            if data[: len(MAGIC)] != MAGIC or xxhash.xxh3_128_digest(payload) != data[len(MAGIC) : start]:
+                raise ValueError("it is damaged")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("a compiled runtime is made again: %s: %s", path, error)
+            self.drop(name)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return payload
+
+    def drop(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            self._path(name).unlink()
+
+    def store(self, name: str, payload: bytes) -> None:
+        """Atomically; a failure is logged and costs nothing but time."""
+        if not self.usable:
+            return
+        try:
+            descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".writing-")
+            try:
+                with open(descriptor, "wb") as file:
+                    file.write(MAGIC + xxhash.xxh3_128_digest(payload))
+                    file.write(payload)
+                os.replace(temporary, self._path(name))
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            self._trim()
+        except OSError as error:
+            log.warning("a compiled runtime is not kept: %s", error)
+
+    def _trim(self) -> None:
+        files = sorted(self.directory.glob("*.compiled"), key=lambda path: path.stat().st_mtime)
+        for path in files[:-KEPT]:
+            path.unlink(missing_ok=True)

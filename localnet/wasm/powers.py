@@ -1,0 +1,108 @@
+"""Extrinsics that nobody signed, on a runtime that checks signatures: `DevApi_apply_extrinsic`.
+
+    an account   its extrinsic has `marks.FAKE_SIGNATURE`, which passes as anybody's for the length of this one call
+    root         Sudo.sudo(call) of the present sudo key, with the fake signature
+    nobody       the bare extrinsic as it is
+
+What the second one needs of the runtime (indices, storage keys, extensions) is in its metadata, read once per code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from localnet.abi import State
+from localnet.codec.document import Document
+from localnet.codec.scale import compact, read_compact
+from localnet.errors import MetadataError, RuntimeApiMissing, RuntimeTrap, ScaleError
+from localnet.node.marks import KINDS, unsigned
+
+if TYPE_CHECKING:
+    from localnet.wasm.runtime import WasmRuntime
+
+APPLY = "BlockBuilder_apply_extrinsic"
+SUDO = ("Sudo", "Key")
+
+
+@dataclass
+class Facts:
+    """What is known of one code's metadata."""
+
+    document: Document | None = None
+
+
+def apply(runtime: WasmRuntime, facts: Facts, data: bytes, state: State) -> bytes:
+    """(kind u8, extrinsic) -> ApplyExtrinsicResult. Raises RuntimeTrap, and RuntimeApiMissing where a runtime has no
+    way to be root."""
+    kind, raw = data[:1], data[1:]
+    if kind == b"\0":
+        return runtime.execute(APPLY, raw, state, impersonating=True)
+    if kind == bytes((KINDS["none"],)):
+        return runtime.execute(APPLY, raw, state)
+    if kind != bytes((KINDS["root"],)):
+        raise RuntimeTrap(f"DevApi_apply_extrinsic: there is no kind {kind.hex()} of impersonated extrinsic")
+    try:
+        wrapped = as_sudo(runtime, facts, _call_of(raw), state)
+    except (MetadataError, ScaleError) as error:
+        raise RuntimeTrap(f"DevApi_apply_extrinsic: {error}") from error
+    return runtime.execute(APPLY, wrapped, state, impersonating=True)
+
+
+def _call_of(raw: bytes) -> bytes:
+    """The call in a bare extrinsic: behind its length and its format."""
+    size, start = read_compact(raw, 0)
+    if size != len(raw) - start or size < 2:
+        raise ScaleError("an extrinsic whose length is not the one it says")
+    return raw[start + 1 :]
+
+
+def as_sudo(runtime: WasmRuntime, facts: Facts, call: bytes, state: State) -> bytes:
+    """The extrinsic with which the sudo key has a call dispatched as root.
+
+    Raises RuntimeApiMissing when the runtime has no sudo or nobody has its key, MetadataError.
+    """
+    document = _document(runtime, facts, state)
+    if ("Sudo", "sudo") not in document.call_index or SUDO not in document.storage:
+        raise RuntimeApiMissing("this runtime has no Sudo pallet: there is no way to be root")
+    key = state.get(document.storage[SUDO].prefix)
+    if key is None or len(key) != 32:
+        raise RuntimeApiMissing("there is no sudo key on this chain: nobody can be root")
+    nonce = int.from_bytes(runtime.execute("AccountNonceApi_account_nonce", key, state), "little")
+    sudo = bytes((document.pallet_index["Sudo"], document.call_index["Sudo", "sudo"]))
+    return unsigned(key, sudo + call, nonce, _extra(document, nonce)).raw
+
+
+def _extra(document: Document, nonce: int) -> bytes:
+    """Immortal, without a tip and without a metadata hash. Nothing is signed, so nothing is added to signed bytes."""
+    known = {
+        "CheckMortality": b"\0", "CheckEra": b"\0", "CheckNonce": compact(nonce), "CheckMetadataHash": b"\0",
+        "ChargeTransactionPayment": compact(0), "ChargeTransactionPaymentWrapper": compact(0),
+    }  # fmt: skip
+    out = b""
+    for extension in document.signed_extensions:
+        mine = known.get(extension.name, b"")
+        try:
+            document.registry.decode(extension.extra, mine)
+        except ScaleError as error:
+            raise MetadataError(
+                f"the runtime's transaction extension {extension.name} wants what is not known here: {error}"
+            ) from error
+        out += mine
+    return out
+
+
+def _document(runtime: WasmRuntime, facts: Facts, state: State) -> Document:
+    if facts.document is None:
+        v14 = _opaque(runtime.execute("Metadata_metadata", b"", state))
+        try:
+            raw = runtime.execute("Metadata_metadata_at_version", (15).to_bytes(4, "little"), state)
+        except RuntimeApiMissing:
+            raw = b"\0"
+        facts.document = Document.read(v14, _opaque(raw[1:]) if raw[:1] == b"\1" else b"")
+    return facts.document
+
+
+def _opaque(raw: bytes) -> bytes:
+    size, start = read_compact(raw, 0)
+    return raw[start : start + size]
