@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from localnet.client import Outcome
-    from localnet.net import TAO, Localnet
+    from localnet.net import TAO, Localnet, RuntimeSource
     from localnet.sync import SyncLocalnet
 
-__all__ = ["TAO", "Localnet", "Outcome", "SyncLocalnet"]
+__all__ = ["TAO", "Localnet", "Outcome", "RuntimeSource", "SyncLocalnet"]
 
 
 def __getattr__(name: str) -> Any:

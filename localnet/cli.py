@@ -8,7 +8,6 @@ Runs a chain until SIGINT or SIGTERM, then flushes the state file, releases the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -42,50 +41,60 @@ def localnet(
     block_time: Annotated[
         float | None,
         typer.Option(
-            min=0.01, help="Seconds between blocks. Default: 0.25; 12 with --profile mainnet; a --runtime's slot."
+            min=0.01,
+            help="Seconds between blocks. Default: 0.25; 12 with --profile mainnet; the slot of a --runtime "
+            "or a --fork.",
         ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="The chain's constants: fast or mainnet.")] = "fast",
+    profile: Annotated[str, typer.Option(help="The specification's constants: fast or mainnet.")] = "fast",
     runtime: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|CHAINSPEC|URL",
-            help="Run the chain's released Wasm runtime: a file of it, a chain specification, or a node's address "
-            "(ws://node, or @block after it) that it is fetched from once. Default: the specification runtime.",
+            help="Run a released Wasm runtime in place of the specification: a file, a chain specification (brings its "
+            "genesis), or a node whose runtime is fetched, once: wss://node, or wss://node@block for an older one.",
         ),
     ] = None,
     runtime_hash: Annotated[
-        str | None, typer.Option(metavar="0x..", help="Refuse a --runtime whose code has another BLAKE2b-256 hash.")
+        str | None, typer.Option(metavar="0x..", help="BLAKE2b-256 of the --runtime's code; refuse any other.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Genesis preset of the --runtime, by name.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Genesis preset of the --runtime, by name. Default: its own.")
+    ] = None,
     dev_accounts: Annotated[
         bool | None,
         typer.Option(
-            help="Fund //Alice and the others at genesis and make //Alice sudo. Default: unless a --runtime comes as a "
-            "chain specification."
+            help="Money for //Alice and the others at the --runtime's genesis, and //Alice as sudo. Default: yes, but "
+            "not where a chain specification says who has what."
         ),
     ] = None,
     genesis: Annotated[
-        Path | None, typer.Option(help="JSON file: genesis patch, as chain specifications have it.")
+        Path | None, typer.Option(help="JSON file: patch of the genesis, as plain chain specifications have it.")
     ] = None,
     fork: Annotated[
         str | None,
         typer.Option(
             metavar="URL[@BLOCK]",
-            help="Go on from a block of another node: ws(s):// or http(s)://, its newest finalized block or @number or "
-            "@0xhash. State is read from there as it is needed.",
+            help="Go on from a block of a live chain, with its state and its runtime: the newest finalized one, or "
+            "@number, or @0xhash. ws(s):// or http(s)://. State is read when it is needed, and kept.",
         ),
     ] = None,
     fork_cache: Annotated[
         Path | None,
-        typer.Option(help="File that keeps what --fork read. Default: forks.sqlite in $TOUCHSTONE_CACHE."),
+        typer.Option(
+            help="File that keeps what --fork read. Default: forks.sqlite in $TOUCHSTONE_CACHE or ~/.cache/touchstone."
+        ),
     ] = None,
     fork_offline: Annotated[
-        bool, typer.Option("--fork-offline", help="--fork from the cache alone; name what it does not have.")
+        bool, typer.Option("--fork-offline", help="Ask no node: --fork the block of last time, from the cache.")
     ] = False,
     fork_rate: Annotated[
-        float, typer.Option(min=0.1, help="Requests a second that --fork may send, sustained.")
+        float, typer.Option(min=0.1, help="Requests a second that --fork sends at most, after a burst.")
     ] = 20.0,
+    fork_verify: Annotated[
+        bool,
+        typer.Option("--fork-verify", help="Believe the node of --fork no value without a proof (state_getReadProof)."),
+    ] = False,
     state: Annotated[Path | None, typer.Option(help="File the chain lives in. Without it: memory only.")] = None,
     history: Annotated[int, typer.Option(min=0, help="Blocks whose state stays readable; 0 keeps all.")] = 16_384,
     drand: Annotated[
@@ -127,10 +136,13 @@ def localnet(
         "drand": drand, "finality_lag": finality_lag, "dev_token": dev_token,
         "block_time": 12.0 if block_time is None and profile == "mainnet" else block_time,
         "fork": fork, "fork_cache": fork_cache, "fork_offline": fork_offline, "fork_rate": fork_rate,
+        "fork_verify": fork_verify,
     }  # fmt: skip
     try:
-        if fork is None and (fork_cache is not None or fork_offline):
-            raise ConfigError("--fork-cache and --fork-offline are about a --fork: name a node")
+        if fork is None and (fork_cache is not None or fork_offline or fork_verify):
+            raise ConfigError("--fork-cache, --fork-offline and --fork-verify are about a --fork: name a node")
+        if fork is not None and log_level == "warning" and not quiet:
+            logging.getLogger("localnet.fork").setLevel(logging.INFO)  # a first start takes a while: say how far it is
         options["runtime"] = _runtime_source(runtime, runtime_hash, preset, dev_accounts, profile, quiet)
         options["genesis"] = None if genesis is None else _read_patch(genesis)
         asyncio.run(_serve(options, ready_file, json_output, quiet))
@@ -177,14 +189,17 @@ def _read_patch(path: Path) -> Any:
 async def _serve(options: dict[str, Any], ready_file: Path | None, json_output: bool, quiet: bool) -> None:
     from localnet.net import Localnet
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows has no handlers: Ctrl-C raises KeyboardInterrupt
-            loop.add_signal_handler(number, stop.set)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     net = Localnet(**options)
+
+    def end(*signal: object) -> None:  # not the loop's: it may be waiting for the node forked from
+        loop.call_soon_threadsafe(stop.set)
+        net.interrupt()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        await net.start()
+        if not await _started(net, stop):
+            return
         gc.freeze()  # what exists now stays: later collections need not look at it
         gc.enable()
         if ready_file is not None:
@@ -196,8 +211,23 @@ async def _serve(options: dict[str, Any], ready_file: Path | None, json_output: 
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
         await net.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if not quiet:
         _say(json_output, {"event": "stopped", "block": net.block}, f"stopped at block {net.block}")
+
+
+async def _started(net: Localnet, stop: asyncio.Event) -> bool:
+    """False when a signal came first. Raises what `Localnet.start` does."""
+    starting, stopping = asyncio.ensure_future(net.start()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait([starting, stopping], return_when="FIRST_COMPLETED")
+    if stop.is_set():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    stopping.cancel()
+    await starting
+    return True
 
 
 async def _wait(net: Localnet, stop: asyncio.Event) -> None:

@@ -1,5 +1,5 @@
 """`localnet explain | timeline | fund | export | import`: developer methods of a running chain, as commands. (What
-compares two runtimes, `differential` and `rehearse`, is in rehearsal/cli.py.)
+compares two runtimes, `differential` and `rehearse`, is in rehearsal/cli.py; `replay` is in whatif/cli.py.)
 
 They ask a node over HTTP (`--url`, as `localnet` prints it). From another machine they need the token that
 the node was started with (`--dev-token`, or LOCALNET_DEV_TOKEN in the environment).
@@ -18,6 +18,7 @@ import typer
 
 from localnet.errors import LocalnetError
 from localnet.rehearsal.cli import differential, rehearse_with
+from localnet.whatif.cli import replay
 
 TIMEOUT = 600.0  # seconds: an import may have to mine a million blocks
 
@@ -147,5 +148,5 @@ def _write(path: Path, text: str) -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain, "timeline": timeline, "fund": fund, "export": export_state, "import": import_state,
-    "differential": differential, "rehearse": rehearse_with({}),
+    "differential": differential, "rehearse": rehearse_with({}), "replay": replay,
 }  # fmt: skip

@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 
 def runtime(
     source: Annotated[
-        str, typer.Argument(metavar="FILE|CHAINSPEC|URL", help="ws://node or http://node, also with @block after it.")
+        str,
+        typer.Argument(
+            metavar="FILE|CHAINSPEC|URL", help="URL: ws(s)://node or http(s)://node, @block for an older one."
+        ),
     ],
     save: Annotated[Path | None, typer.Option(help="Write the code into this file, as the chain stores it.")] = None,
-    runtime_hash: Annotated[str | None, typer.Option(metavar="0x..", help="Refuse code with another hash.")] = None,
+    runtime_hash: Annotated[
+        str | None, typer.Option(metavar="0x..", help="BLAKE2b-256 of the code; refuse any other.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
 ) -> None:
-    """Show a released Wasm runtime: version, hashes, APIs, and what it or this host lacks. --save keeps its code."""
+    """Show a released Wasm runtime: version, hashes, APIs, what is missing in it and here. --save keeps its code."""
     from localnet.wasm.loading import load
 
     try:

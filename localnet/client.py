@@ -71,8 +71,11 @@ class Client:
 
     def made(self, block: int | None) -> Vocabulary:
         """Of the runtime that made a block (default: the head). Raises StateDiscarded."""
+        documents = self.chain.documents
+        if documents.shared is not None:
+            return self._of(documents.shared)
         number = self.chain.head.number if block is None else block
-        return self._of(self.chain.documents.made(number, self.chain.state.oldest))
+        return self._of(documents.made(number, self.chain.state.oldest))
 
     def after(self, block: int | None) -> Vocabulary:
         """Of the runtime that makes, or would make, the block after this one (default: the head).
@@ -139,10 +142,7 @@ class Client:
         entry = words.entry(pallet, item)
         if len(keys) != len(entry.hashers):
             raise MetadataError(f"{pallet}.{item} has {len(entry.hashers)} keys, {len(keys)} were given")
-        raw = self.chain.storage(words.storage_key(pallet, item, *keys), block)
-        if raw is not None:
-            return words.registry.decode(entry.value, raw)
-        return None if entry.optional else words.registry.decode(entry.value, entry.default)
+        return words.stored(entry, self.chain.storage(words.key_of(entry, keys), block))
 
     def query_map(self, pallet: str, item: str, *keys: Any, block: int | None = None) -> dict[Any, Any]:
         """Raises MetadataError, ScaleError, StateDiscarded."""
@@ -154,7 +154,8 @@ class Client:
         for raw in self.chain.state.at(number).keys(prefix):
             value = self.chain.storage(raw, number)
             if value is not None:
-                out[words.read_key(entry, raw, len(prefix), len(keys))] = words.registry.decode(entry.value, value)
+                left = words.document.read_keys(entry, raw, len(prefix), len(keys))
+                out[left[0] if len(left) == 1 else left] = words.registry.decode(entry.value, value)
         return out
 
     def call(self, api: str, method: str, *arguments: Any, block: int | None = None) -> Any:

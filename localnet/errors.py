@@ -6,6 +6,7 @@
     ├── ReadOnlyState         a write to a state that only answers reads
     ├── RuntimeApiMissing     a runtime function that is not exported (or not implemented, the message says which)
     ├── RuntimeTrap           a runtime call that broke off
+    │   └── RuntimeTimeout    ... because it took longer than it may
     ├── RuntimeCodeError      the Wasm code of a runtime cannot be had or cannot be used; the message says why
     ├── ForkError             the node that a chain is forked from does not answer, or what it answers cannot be
     ├── DispatchError         a call that failed on chain: part of the protocol, it ends up in an event
@@ -53,6 +54,10 @@ class RuntimeApiMissing(LocalnetError):
 
 class RuntimeTrap(LocalnetError):
     """A runtime call broke off; its writes are void."""
+
+
+class RuntimeTimeout(RuntimeTrap):
+    """A runtime call took longer than it may and was stopped."""
 
 
 class RuntimeCodeError(LocalnetError):

@@ -18,21 +18,26 @@ from typing import Any
 from localnet.runtime.runtime import SpecRuntime
 from localnet.sync import SyncLocalnet
 
-EVM = "no EVM runs here: contracts and precompiles need the released runtime"
-NO_CONTRACTS = "no WebAssembly contracts run here"
+EVM = "no EVM runs here: contracts and precompiles need the released runtime (--runtime)"
+NO_ETHEREUM = "Ethereum's own JSON-RPC; with --runtime the EVM runs too, and is reached by calls of EVM and state_call"
+NO_CONTRACTS = "no WebAssembly contracts run here: they need a released runtime that has them (--runtime)"
 NO_PEERS = "one author, no network: nothing is voted on and nobody misbehaves"
 NO_IMPORT = "blocks are built here, never imported"
-ONE_RUNTIME = "the runtime is a Python program: it does not change under a running chain"
+ONE_RUNTIME = (
+    "the runtime is a Python program: it does not change under a running chain. Upgrades need the released runtime "
+    "(--runtime)"
+)
 STORED_CALLS = "sealed calls stored for a later block; clients use submit_encrypted"
-ONE_GENESIS = "genesis has one form, and options of Localnet"
+ONE_GENESIS = "genesis has one form, and options of Localnet; presets come with a released runtime (--preset)"
 NO_WORKER = "no worker runs beside the blocks"
-NO_TRIE = "state is kept in versions, not in a trie: there are no proofs"
+NO_PROOFS = "proofs of single values are for light clients: none are given"
 NEWER_RPC = "the newer JSON-RPC; the released clients speak the older"
 SAME_BYTES = "the same bytes come from state_call with the runtime API behind it"
 GAP = "not implemented"
 WASM = (
-    "All of this is about the specification runtime. With --runtime the chain's released runtime runs instead: calls "
-    "and runtime APIs are what that one has (localnet runtime FILE lists them); the methods are the same."
+    "This is the specification runtime. With --runtime, or on a --fork, the chain's own released runtime runs: calls "
+    "and runtime APIs are then those that it has, EVM, contracts and upgrades with them (localnet runtime FILE lists "
+    "them, and what clients will miss). The methods are the same; explain works where storage has the same layout."
 )
 
 REASONS = {
@@ -78,16 +83,14 @@ REASONS = {
     "chainSpec": NEWER_RPC,
     "transaction": NEWER_RPC,
     "transactionWatch": NEWER_RPC,
-    "eth": EVM,
-    "net": EVM,
-    "web3": EVM,
-    "txpool": EVM,
-    "debug": EVM,
+    "eth": NO_ETHEREUM,
+    "net": NO_ETHEREUM,
+    "web3": NO_ETHEREUM,
+    "txpool": NO_ETHEREUM,
+    "debug": NO_ETHEREUM,
     "grandpa": NO_PEERS,
     "offchain": NO_WORKER,
-    "childstate": "only contracts have child tries",
-    "delegateInfo": SAME_BYTES,
-    "neuronInfo": SAME_BYTES,
+    "childstate": "only contracts have child tries, and clients read them by runtime APIs",
     "subnetInfo": SAME_BYTES,
     "stakeInfo": SAME_BYTES,
     "swap": SAME_BYTES,
@@ -97,9 +100,9 @@ REASONS = {
     "author_rotateKeys": NO_PEERS,
     "author_removeExtrinsic": "a transaction is replaced by one with the same nonce, or expires with its era",
     "dev_getBlockStats": "witness sizes of a trie; `dev_` here is what a developer may do",
-    "state_getReadProof": NO_TRIE,
-    "state_getChildReadProof": NO_TRIE,
-    "state_trieMigrationStatus": NO_TRIE,
+    "state_getReadProof": NO_PROOFS,
+    "state_getChildReadProof": NO_PROOFS,
+    "state_trieMigrationStatus": "state is kept in versions, of one form",
     "state_traceBlock": "dev_trace says what a block did",
     "system_addReservedPeer": NO_PEERS,
     "system_removeReservedPeer": NO_PEERS,
@@ -124,21 +127,24 @@ RELEASED_METHODS = {  # family -> methods; "*" for a family of which nothing is 
     "chainSpec": "*",
     "childstate": "*",
     "debug": "*",
-    "delegateInfo": "*",
+    "delegateInfo": "getDelegate getDelegated getDelegates",
     "dev": "getBlockStats",
     "eth": "*",
     "grandpa": "*",
     "net": "*",
-    "neuronInfo": "*",
+    "neuronInfo": "getNeuron getNeuronLite getNeurons getNeuronsLite",
     "offchain": "*",
     "payment": "queryFeeDetails queryInfo",
     "rpc": "methods",
-    "stakeInfo": "*",
+    "stakeInfo": "getColdkeyLock",
     "state": "call callAt getChildReadProof getKeys getKeysPaged getKeysPagedAt getMetadata getPairs getReadProof "
              "getRuntimeVersion getStorage getStorageAt getStorageHash getStorageHashAt getStorageSize "
              "getStorageSizeAt queryStorage queryStorageAt subscribeRuntimeVersion subscribeStorage traceBlock "
              "trieMigrationStatus unsubscribeRuntimeVersion unsubscribeStorage",
-    "subnetInfo": "*",
+    "subnetInfo": "getAllDynamicInfo getAllMechagraphs getAllMetagraphs getColdkeyAutoStakeHotkey getDynamicInfo "
+                  "getLockCost getMechagraph getMetagraph getSelectiveMechagraph getSelectiveMetagraph "
+                  "getSubnetAccountId getSubnetHyperparams getSubnetInfo getSubnetState getSubnetToPrune "
+                  "getSubnetsInfo",
     "swap": "*",
     "system": "accountNextIndex addLogFilter addReservedPeer chain chainType dryRun dryRunAt health "
               "localListenAddresses localPeerId name nodeRoles peers properties removeReservedPeer reservedPeers "

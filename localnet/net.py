@@ -38,6 +38,7 @@ from localnet.node.rpc import Node, Rpc
 from localnet.node.rpc_dev import DevMethods
 from localnet.node.rpc_dev_look import DevLookMethods
 from localnet.node.rpc_dev_state import DevStateMethods
+from localnet.node.rpc_info import InfoMethods
 from localnet.node.runtime_api import RuntimeApi
 from localnet.node.server import Server
 from localnet.node.store import Store, Stored
@@ -98,6 +99,7 @@ class Localnet(Powers):
         fork_cache: str | Path | None = None,
         fork_offline: bool = False,
         fork_rate: float | None = None,
+        fork_verify: bool = False,
     ) -> None:
         """
         host, port: where to listen; port 0 takes a free one (see `url`)
@@ -121,6 +123,7 @@ class Localnet(Powers):
         fork_cache: file that keeps what was read; default: forks.sqlite in $TOUCHSTONE_CACHE or ~/.cache/touchstone
         fork_offline: read from the cache only; what is not there is an error that names it
         fork_rate: requests a second to that node, sustained; default 20
+        fork_verify: believe that node nothing about the block's state without a proof (state_getReadProof)
         """
         if not 0 <= port <= 65535:
             raise ConfigError(f"port {port} does not exist: 0 (any free one) to 65535")
@@ -128,7 +131,9 @@ class Localnet(Powers):
             raise ConfigError("history and finality_lag cannot be negative")
         if mining not in ("interval", "instant", "manual"):
             raise ConfigError(f"unknown mining mode {mining!r}: choose interval, instant or manual")
-        self._fork = None if fork is None else self._fork_options(fork, state, fork_cache, fork_offline, fork_rate)
+        self._fork = (
+            None if fork is None else self._fork_options(fork, state, fork_cache, fork_offline, fork_rate, fork_verify)
+        )
         self._make_runtime = partial(load_runtime, profile)
         chosen = RuntimeSource(runtime) if isinstance(runtime, (str, Path)) else runtime
         self._source = chosen if isinstance(chosen, RuntimeSource) else None
@@ -156,7 +161,12 @@ class Localnet(Powers):
 
     @staticmethod
     def _fork_options(
-        fork: str, state: str | Path | None, cache: str | Path | None, offline: bool, rate: float | None
+        fork: str,
+        state: str | Path | None,
+        cache: str | Path | None,
+        offline: bool,
+        rate: float | None,
+        verify: bool,
     ) -> tuple[str, Options]:
         """Raises ConfigError."""
         from localnet.fork.remote import RATE
@@ -168,7 +178,7 @@ class Localnet(Powers):
                 "cache; snapshots and reverts work while the chain runs"
             )
         Target.parse(fork)
-        return fork, Options(None if cache is None else Path(cache), offline, RATE if rate is None else rate)
+        return fork, Options(None if cache is None else Path(cache), offline, RATE if rate is None else rate, verify)
 
     # -- life
 
@@ -211,11 +221,9 @@ class Localnet(Powers):
             return chain
         from localnet.fork import start
 
-        self.forked = await asyncio.to_thread(start.open_fork, *self._fork)
-        self.runtime = start.runtime_for(self.forked, self._given_runtime, self._make_runtime)
-        forked = start.forked_chain(self.forked, self.runtime, self._options)
+        forked = await start.started(*self._fork, self._given_runtime, self._make_runtime, self._options)
+        self.forked, self.runtime = forked.base, forked.runtime
         self.block_time = forked.slot_ms / 1000 if self._by_slot else self.block_time
-        await asyncio.to_thread(start.prepare, self.forked, forked)
         return forked
 
     async def _open_store(self) -> Stored | None:
@@ -233,7 +241,17 @@ class Localnet(Powers):
 
     def _wire(self) -> Rpc:
         node = Node(self.chain, self.miner, Subscriptions(), RuntimeApi(self.chain))
-        return Rpc(node, *(group(node, self.developer) for group in (DevMethods, DevStateMethods, DevLookMethods)))
+        return Rpc(
+            node,
+            InfoMethods(node),
+            *(group(node, self.developer) for group in (DevMethods, DevStateMethods, DevLookMethods)),
+        )
+
+    def interrupt(self, for_good: bool = True) -> None:
+        """End what waits for the node forked from, which holds up everything else; with `for_good` the chain does not
+        read from that node any more. From any thread, or a signal handler."""
+        if self.forked is not None and self.forked.remote is not None:
+            self.forked.remote.interrupt(for_good)
 
     async def stop(self) -> None:
         """Close connections, stop mining, flush the state file. Safe to call twice."""
@@ -377,9 +395,20 @@ class Localnet(Powers):
         return await self._send(signer, self.client.encode_call(pallet, call, arguments), check, tip)
 
     async def sudo(self, pallet: str, call: str, /, *, check: bool = True, **arguments: Any) -> Outcome:
-        """The same as root, through the development sudo key."""
+        """The same as root: signed by //Alice where she has the sudo key, as on a chain for developers.
+
+        Elsewhere (a chain specification's own sudo key, a fork) nobody here could sign: it is then a call of "root"
+        without a signature, in a new block that says so, and raises what `impersonate` does.
+        """
+        if self._sudo_key() != public_key(SUDO):
+            return await self.impersonate("root", pallet, call, check=check, **arguments)
         inner = self.client.call_value(pallet, call, arguments)
         return await self._send(SUDO, self.client.encode_call("Sudo", "sudo", {"call": inner}), check, 0)
+
+    def _sudo_key(self) -> bytes | None:
+        """None where the runtime has no sudo, or nobody has its key."""
+        known = ("Sudo", "Key") in self.client.document.storage
+        return self.query("Sudo", "Key") if known else None
 
     async def _send(self, signer: Signer, call: bytes, check: bool, tip: int) -> Outcome:
         included: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

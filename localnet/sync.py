@@ -29,6 +29,14 @@ from localnet.timeline import DEFAULT_EPOCHS
 T = TypeVar("T")
 
 
+async def _cancel_others() -> None:
+    """Tasks that were interrupted clean up; there are none after a stop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 class SyncLocalnet:
     """`Localnet` for synchronous code: same arguments, same names, the chain in a thread with its own event loop."""
 
@@ -60,9 +68,14 @@ class SyncLocalnet:
     def _end(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
+            asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
+
+    def interrupt(self, for_good: bool = True) -> None:
+        """See `Localnet.interrupt`; for another thread than the one that waits."""
+        self.net.interrupt(for_good)
 
     def __enter__(self) -> SyncLocalnet:
         return self.start()
@@ -74,7 +87,13 @@ class SyncLocalnet:
         if self._loop is None:
             work.close()
             raise ChainError(self._stopped)
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            self.net.interrupt(for_good=False)  # or the loop does not come to cancel it
+            running.cancel()
+            raise
 
     def _read(self, work: Callable[[], T]) -> T:
         async def read() -> T:

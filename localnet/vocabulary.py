@@ -242,31 +242,29 @@ class Vocabulary:
         entry = self.entry(pallet, item)
         if len(keys) > len(entry.hashers):
             raise MetadataError(f"{pallet}.{item} has {len(entry.hashers)} keys, {len(keys)} were given")
-        return self._key(entry, [self._adapt(type_id, key) for type_id, key in zip(entry.keys, keys, strict=False)])
+        return self.key_of(entry, keys)
 
     def raw_key(self, entry: StorageEntry, keys: Sequence[Any]) -> bytes:
         """The full key of one entry, its keys given as JSON. Raises MetadataError, ScaleError."""
         if len(keys) != len(entry.hashers):
             raise MetadataError(f"{entry.pallet}.{entry.name} has {len(entry.hashers)} keys, {len(keys)} were given")
-        return self._key(entry, [self.plain.read(type_id, key) for type_id, key in zip(entry.keys, keys, strict=True)])
+        read = [self.plain.read(type_id, key) for type_id, key in zip(entry.keys, keys, strict=True)]
+        return self.key_of(entry, read)
 
-    def _key(self, entry: StorageEntry, keys: Sequence[Any]) -> bytes:
+    def key_of(self, entry: StorageEntry, keys: Sequence[Any]) -> bytes:
+        """The same of an entry that is looked up already. Raises ScaleError, ValueError (no account)."""
         out = entry.prefix
         for hasher, type_id, key in zip(entry.hashers, entry.keys, keys, strict=False):
             digest, _, follows = HASHERS[hasher]
-            raw = self.registry.encode(type_id, key)
+            raw = self.encode(type_id, key)
             out += digest(raw) + (raw if follows else b"")
         return out
 
-    def read_key(self, entry: StorageEntry, raw: bytes, offset: int, skip: int) -> Any:
-        parts = []
-        for hasher, type_id in zip(entry.hashers[skip:], entry.keys[skip:], strict=True):
-            _, size, follows = HASHERS[hasher]
-            if not follows:
-                raise MetadataError(f"{entry.pallet}.{entry.name}: keys cannot be read back from {hasher}")
-            part, offset = self.registry.decode_from(type_id, raw, offset + size)
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else tuple(parts)
+    def stored(self, entry: StorageEntry, raw: bytes | None) -> Any:
+        """A stored value; without one the item's default, None where it is optional. Raises ScaleError."""
+        if raw is None:
+            return None if entry.optional else self.registry.decode(entry.value, entry.default)
+        return self.registry.decode(entry.value, raw)
 
     def storage_write(self, pallet: str, item: str, keys: Sequence[Any], value: Any) -> tuple[bytes, bytes | None]:
         """Raw key and value of a storage write."""

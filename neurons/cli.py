@@ -17,6 +17,7 @@ artifact                       large files by their hash: put one into a store, 
 dispute                        who was wrong about a window's training, and at which step
 evidence, verify               what verdicts stand on: list, export, ask another validator, recompute
 rehearse                       an upgrade of the chain's runtime before it happens: what would break
+replay                         a subnet's last epoch with other weights of a validator: what would they have changed
 up                             the main job: a whole subnet on this machine
 
 What each takes and says is in neurons/commands, by what it is about; here is the order in which `--help` has them.
@@ -31,6 +32,7 @@ import typer
 
 from localnet.cli import app as localnet_app
 from localnet.rehearsal.cli import rehearse_with
+from localnet.whatif.cli import replay
 from neurons.commands import artifacts, chain, evidence, inference, simulation, training
 from neurons.options import fail
 
@@ -79,6 +81,7 @@ for command in (
 _HOME = Path(__file__).resolve().parents[1]
 OURS = [_HOME / name for name in ("template", "neurons", "localnet") if (_HOME / name).is_dir()]
 app.command("rehearse")(rehearse_with({"this project": OURS}))
+app.command("replay")(replay)
 
 for name, group in {
     "localnet": localnet_app,

@@ -24,6 +24,7 @@ Kind = Literal["pallet", "call", "storage", "constant", "error", "event", "api",
 What = Literal["added", "removed", "changed"]
 
 OPAQUE = ("RuntimeCall", "RuntimeEvent", "RuntimeError", "OriginCaller", "Call", "Event", "Error")
+NEW_DEFAULT = "another default"  # detail of storage whose keys and values are what they were
 MAX_TEXT = 160  # characters of a type or value that is shown
 
 
@@ -175,7 +176,8 @@ def _layer_detail(before: str, after: str, own: tuple[Any, ...], theirs: tuple[A
 
 def _listed(before: Iterable[Any], after: Iterable[Any], what: str) -> str:
     old, new = list(before), list(after)
-    gone, come = [one for one in old if one not in new], [one for one in new if one not in old]
+    stays = {*old} & {*new}
+    gone, come = ([one for one in names if one not in stays] for names in (old, new))
     said = [
         f"{what} {', '.join(map(str, names))} {verb}" for names, verb in ((gone, "removed"), (come, "added")) if names
     ]
@@ -195,15 +197,26 @@ def show_type(document: Document, index: int, depth: int = 0) -> str:
     if entry["path"]:
         given = [one for _, one in entry["params"] if one is not None] if entry["path"][-1] in HOLDERS else []
         name = entry["path"][-1]
-        return _cut(f"{name}<{', '.join(map(inner, given))}>" if given else name)
+        return _cut(f"{name}<{_joined(map(inner, given))}>" if given else name)
     if kind in ("sequence", "array"):
         return _cut(f"Vec<{inner(body['type'])}>" if kind == "sequence" else f"[{inner(body['type'])}; {body['len']}]")
     if kind == "tuple":
-        return _cut(f"({', '.join(map(inner, body))})")
+        return _cut(f"({_joined(map(inner, body))})")
     return _cut(f"Compact<{inner(body)}>") if kind == "compact" else str(body) if kind == "primitive" else kind
 
 
 HOLDERS = ("Option", "Result", "BoundedVec", "WeakBoundedVec", "BTreeMap", "BTreeSet", "BoundedBTreeMap")
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """As many as are shown. The others are not even made: in a tuple of tuples they are without number."""
+    out, length = [], 0
+    for part in parts:
+        out.append(part)
+        length += len(part) + 2
+        if length > MAX_TEXT:
+            break
+    return ", ".join(out)
 
 
 def _cut(text: str) -> str:
@@ -215,11 +228,13 @@ def _cut(text: str) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """What is compared of an item: `own` by value, the types by content. `text` shows it."""
+    """What is compared of an item: `own` by value, the types by content, then the `default` of storage. `text` shows
+    it."""
 
     text: str
     own: tuple[Any, ...] = ()
     types: tuple[int, ...] = ()
+    default: bytes = b""
 
 
 def _changes(kind: Kind, old: Mapping[str, Item], new: Mapping[str, Item], types: Types) -> Iterator[Change]:
@@ -233,6 +248,8 @@ def _changes(kind: Kind, old: Mapping[str, Item], new: Mapping[str, Item], types
         else:
             pairs = zip(before.types, after.types, strict=True)
             detail = next((types.detail(a, b) for a, b in pairs if not types.same(a, b)), None)
+            if detail is None and before.default != after.default:
+                detail = NEW_DEFAULT
             if detail is not None:
                 yield Change(kind, name, "changed", before.text, after.text, detail)
 
@@ -241,7 +258,7 @@ def _extrinsic(document: Document) -> dict[str, Item]:
     version = document.extrinsic_version
     parts = ("address", "signature")
     types = tuple(document.extrinsic_type(part) for part in parts)
-    shown = ", ".join(show_type(document, one) for one in types)
+    shown = _joined(show_type(document, one) for one in types)
     return {"format": Item(f"{version} ({shown})", (version,), types)}
 
 
@@ -280,7 +297,7 @@ def _variant(document: Document, variant: Mapping[str, Any]) -> Item:
         for f in fields
     )
     own = (variant["index"], tuple(field["name"] for field in fields))
-    return Item(_cut(f"{variant['index']}({', '.join(named)})"), own, tuple(field["type"] for field in fields))
+    return Item(_cut(f"{variant['index']}({_joined(named)})"), own, tuple(field["type"] for field in fields))
 
 
 def _storage(document: Document) -> dict[str, Item]:
@@ -288,13 +305,14 @@ def _storage(document: Document) -> dict[str, Item]:
 
 
 def _entry(document: Document, entry: StorageEntry) -> Item:
-    keys = ", ".join(f"{h} {show_type(document, key)}" for h, key in zip(entry.hashers, entry.keys, strict=True))
+    keys = _joined(f"{h} {show_type(document, key)}" for h, key in zip(entry.hashers, entry.keys, strict=True))
     value = show_type(document, entry.value)
-    own = (entry.prefix, entry.hashers, entry.optional, b"" if entry.optional else entry.default)
+    own = (entry.prefix, entry.hashers, entry.optional)
     text = f"({keys}) -> {value}" if keys else value
     return Item(
-        _cut(text + ("?" if entry.optional else f" = 0x{entry.default[:16].hex()}")), own, (*entry.keys, entry.value)
-    )
+        _cut(text + ("?" if entry.optional else f" = 0x{entry.default[:16].hex()}")), own, (*entry.keys, entry.value),
+        b"" if entry.optional else entry.default,
+    )  # fmt: skip
 
 
 def _constants(document: Document) -> dict[str, Item]:
@@ -312,6 +330,6 @@ def _apis(document: Document) -> dict[str, Item]:
 
 
 def _api(document: Document, method: ApiMethod) -> Item:
-    given = ", ".join(show_type(document, one) for one in method.inputs)
+    given = _joined(show_type(document, one) for one in method.inputs)
     types = (*method.inputs, method.output)
     return Item(_cut(f"({given}) -> {show_type(document, method.output)}"), (len(method.inputs),), types)

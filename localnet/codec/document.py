@@ -14,7 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -23,6 +23,9 @@ import xxhash
 from localnet.codec import metadata, sound
 from localnet.codec.scale import Registry
 from localnet.errors import MetadataError, ScaleError
+
+PREFIX = 32  # bytes of pallet and item that a storage key starts with
+KEY_BYTES = {"Identity": 0, "Twox64Concat": 8, "Blake2_128Concat": 16}  # of the hash in front of a key that follows it
 
 
 def twox128(data: bytes) -> bytes:
@@ -106,6 +109,26 @@ class Document:
             return cls(v14, v15, tree)
         except (ScaleError, LookupError, TypeError, RecursionError) as error:
             raise MetadataError(f"the metadata is damaged: {error!r}") from error
+
+    @cached_property
+    def by_prefix(self) -> dict[bytes, StorageEntry]:
+        """Storage items by the 32 bytes that their keys start with."""
+        return {entry.prefix: entry for entry in self.storage.values()}
+
+    def read_keys(self, entry: StorageEntry, raw: bytes, offset: int = PREFIX, skip: int = 0) -> tuple[Any, ...]:
+        """The keys in a full storage key, from `offset` on and without the first `skip`.
+
+        Raises ScaleError; MetadataError for an item that keeps hashes without the keys.
+        """
+        parts = []
+        for hasher, type_id in zip(entry.hashers[skip:], entry.keys[skip:], strict=True):
+            if hasher not in KEY_BYTES:
+                raise MetadataError(f"{entry.pallet}.{entry.name}: keys cannot be read back from {hasher}")
+            part, offset = self.registry.decode_from(type_id, raw, offset + KEY_BYTES[hasher])
+            parts.append(part)
+        if offset != len(raw):
+            raise ScaleError(f"{len(raw) - offset} bytes left over in a key of {entry.pallet}.{entry.name}")
+        return tuple(parts)
 
     @property
     def describes_apis(self) -> bool:

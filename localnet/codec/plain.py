@@ -14,17 +14,15 @@ On the way in numbers may be strings too ("5", "0x05"), and an account stands fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 import bittensor_core
 
-from localnet.codec.document import Document, StorageEntry
+from localnet.codec.document import Document
 from localnet.codec.scale import Some
 from localnet.errors import MetadataError, ScaleError
 
 EXACT = 1 << 53  # the first number that a double, and so JavaScript, may round
-KEY_BYTES = {"Identity": 0, "Twox64Concat": 8, "Blake2_128Concat": 16}  # in front of the key itself
 SS58 = 42
 
 Account = Callable[[str], bytes]  # an account's name -> its 32 bytes; ValueError
@@ -185,34 +183,22 @@ class Names:
     def __init__(self, plain: Plain) -> None:
         self.plain, self.document = plain, plain.document
 
-    @cached_property
-    def _entries(self) -> dict[bytes, StorageEntry]:
-        return {entry.prefix: entry for entry in self.document.storage.values()}
-
     def show(self, key: bytes, before: bytes | None, after: bytes | None) -> dict[str, Any]:
         """One change of storage. What the metadata does not know, or is no value of its type, is shown raw."""
-        entry = self._entries.get(key[:32])
+        entry = self.document.by_prefix.get(key[:32])
         raw = [None if value is None else "0x" + value.hex() for value in (before, after)]
         if entry is None:
             return {"key": "0x" + key.hex(), "before": raw[0], "after": raw[1]}
         decode = self.document.registry.decode
         try:
-            keys = self._keys(entry, key)
+            read = zip(entry.keys, self.document.read_keys(entry, key), strict=True)
+            keys = [self.plain.show(type_id, one) for type_id, one in read]
             values = [None if value is None else self.plain.show(entry.value, decode(entry.value, value))
                       for value in (before, after)]  # fmt: skip
-        except ScaleError:  # a developer can write any bytes anywhere
+        except (ScaleError, MetadataError):  # a developer can write any bytes anywhere, and some keys are hashes
             return {"pallet": entry.pallet, "item": entry.name, "key": "0x" + key.hex(),
                     "before": raw[0], "after": raw[1]}  # fmt: skip
         return {"pallet": entry.pallet, "item": entry.name, "keys": keys, "before": values[0], "after": values[1]}
-
-    def _keys(self, entry: StorageEntry, key: bytes) -> list[Any]:
-        keys, offset = [], len(entry.prefix)
-        for hasher, type_id in zip(entry.hashers, entry.keys, strict=True):
-            if hasher not in KEY_BYTES:
-                raise MetadataError(f"{entry.pallet}.{entry.name}: keys cannot be read back from {hasher}")
-            value, offset = self.document.registry.decode_from(type_id, key, offset + KEY_BYTES[hasher])
-            keys.append(self.plain.show(type_id, value))
-        return keys
 
     def show_all(self, changes: Mapping[bytes, tuple[bytes | None, bytes | None]]) -> list[dict[str, Any]]:
         """Changes (before, after) by key, in the order of the keys' names."""

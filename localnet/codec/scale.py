@@ -116,7 +116,7 @@ class Registry:
             return self.decoder(type_id)(data, offset)
         except ScaleError:
             raise
-        except (IndexError, KeyError, UnicodeDecodeError, struct.error, RecursionError, OverflowError) as error:
+        except (IndexError, KeyError, ValueError, struct.error, RecursionError, OverflowError) as error:
             raise ScaleError(f"bytes are not a {self.name(type_id)}: {error!r}") from error
         finally:
             self._depth = 0

@@ -30,6 +30,10 @@ def check(tree: Tree) -> None:
     outside = next((one for one in _used(tree) if one >= len(types)), None)
     if outside is not None:
         raise MetadataError(f"the metadata speaks of type {outside}, which does not exist")
+    for pallet in tree["pallets"]:
+        for part in ("calls", "event", "error"):
+            if pallet[part] is not None and "variant" not in types[pallet[part]]["def"]:
+                raise MetadataError(f"pallet {pallet['name']}: its {part} is type {pallet[part]}, which is no enum")
     heights, nothing = _Heights(types), _Nothing(types)
     for index, entry in enumerate(types):
         heights.of(index)

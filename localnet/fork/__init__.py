@@ -6,8 +6,14 @@
     base.py       what is known of the remote block, and asking for the rest; ranges.py which keys are all known
     prefetch.py   what else to ask for while asking: whole families of keys in one round trip
     cache.py      what was learned, in a file that serves the next run and runs without a network
-    remote.py     the node: retries, rate, bulk reads, every answer checked (answers.py); transport.py the wire
+    remote.py     the node: retries, rate, interruption; reading.py its storage, every answer checked (answers.py), or
+                  proven (proofs.py); transport.py the wire
 
-What a remote node says about values is believed: no proofs are asked for. Keys, sizes, order and the header's hash are
-checked. A node that lies about a value gives a fork of a chain that does not exist.
+Headers are hashed, a body has to be the one of its header, keys, sizes and order are checked. What a node says about
+values is believed, unless `verify` is asked for: then each value, each absence and each list of keys comes with a read
+proof against the state root in the block's header, and what is not proven is an error.
+
+A runtime cannot wait, so a read that is not at hand holds the whole node up, its clients too, until the remote node
+answers: there is one state, and it is in the middle of a block or a call. That is rare after the start, which runs in a
+thread and makes the next block for trial. `Remote.interrupt` ends the wait, a signal to `localnet` does so.
 """

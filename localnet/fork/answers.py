@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from localnet.errors import ForkError, ScaleError
-from localnet.node.blocks import Header
+from localnet.node.blocks import Header, extrinsics_digest
 from localnet.node.jsonrpc import hex_bytes, integer
+from localnet.node.trie import ordered_root
 
 MAX_KEY = 4096  # bytes; the longest keys of the released chain have about 200
 MAX_VALUE = 32 * 2**20  # bytes; the largest value is the runtime's code, about 2 MiB
@@ -78,13 +79,16 @@ def header(value: Any, digest: bytes) -> Header:
 def body(value: Any, digest: bytes) -> list[bytes]:
     """The extrinsics of the block with this hash."""
     try:
-        header(value["block"]["header"], digest)
+        root = header(value["block"]["header"], digest).extrinsics_root
         extrinsics = value["block"]["extrinsics"]
     except (KeyError, TypeError) as error:
         raise Garbage(f"the node answers {shown(value)} where a block should be") from error
     if not isinstance(extrinsics, list) or len(extrinsics) > MAX_BODY:
         raise Garbage("the node answers a block with extrinsics that are none")
-    return [raw(item, "an extrinsic") for item in extrinsics]
+    found = [raw(item, "an extrinsic") for item in extrinsics]
+    if root not in (ordered_root(found, 0), ordered_root(found, 1), extrinsics_digest(found)):
+        raise Garbage("the node answers a block with other extrinsics than its header is about")
+    return found
 
 
 def page(value: Any, prefix: bytes, start: bytes | None, count: int) -> list[bytes]:
@@ -115,6 +119,15 @@ def changes(value: Any, keys: Sequence[bytes], digest: bytes) -> dict[bytes, byt
     if len(pairs) != len(keys) or found.keys() != set(keys):
         raise Garbage(f"asked for {len(keys)} keys, the node answers {len(pairs)}, or others")
     return found
+
+
+def proof(value: Any, digest: bytes) -> list[bytes]:
+    """The items of a read proof."""
+    if not isinstance(value, dict) or not isinstance(value.get("proof"), list):
+        raise Garbage(f"the node answers {shown(value)} where a proof should be")
+    if block_hash(value.get("at")) != digest:
+        raise Garbage("the node answers a proof of another block")
+    return [raw(item, "an item of a proof") for item in value["proof"]]
 
 
 def shown(value: Any) -> str:

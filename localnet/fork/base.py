@@ -19,7 +19,8 @@ from typing import Any, Protocol
 from localnet.errors import ForkError
 from localnet.fork.cache import SCANNED, VALUE, WALKED, Cache, Point
 from localnet.fork.ranges import Ranges
-from localnet.fork.remote import PAGE, Remote, above
+from localnet.fork.reading import PAGE, above
+from localnet.fork.remote import Remote
 from localnet.fork.transport import Stats
 from localnet.node.children import NAME_AT, entries_prefix, is_entry, split_entry
 
@@ -57,13 +58,14 @@ class Base:
     def __init__(self, source: Source) -> None:
         """Raises ForkError for a damaged cache."""
         self.point, self.cache, self.remote = source.point, source.cache, source.remote
-        self.values, stretches = self.cache.load(self.point.hash)
+        self.values, stretches = self.cache.load(self.point)
         self.main, self.children = Ranges(), Ranges()  # child tries lie among the main keys and are listed apart
         for lo, hi, keys in stretches:
             self._ranges(lo).add(lo, hi, keys)
         self.advisor: Advisor | None = None
         self.failure: ForkError | None = None
         self.touched: dict[tuple[bytes, int], None] = {}
+        self.ready = True  # what was touched is worth fetching ahead: not when a start was broken off
         self._closed = False
         self._saved = 0  # of those, in the cache
         self._begun = self.cache.next_run(self.point.genesis)
@@ -82,6 +84,7 @@ class Base:
         """What a person or a script wants to know of the fork."""
         return {
             "block": self.point.number, "hash": "0x" + self.point.hash.hex(), "offline": self.remote is None,
+            "proven": self.point.proven,
             "cache": str(self.cache.path), **asdict(self.stats),
         }  # fmt: skip
 
@@ -249,14 +252,14 @@ class Base:
             return
         values, pages, self._new_values, self._new_pages = self._new_values, self._new_pages, {}, []
         try:
-            self.cache.keep(self.point.hash, values, pages)
+            self.cache.keep(self.point, values, pages)
         except ForkError as error:
             log.error("%s; what was learned is not kept", error)
 
     def save(self) -> None:
         """Write everything that is new, and what was used."""
         self._flush(1)
-        used = list(islice(self.touched, self._saved, None))
+        used = list(islice(self.touched, self._saved, None)) if self.ready else []
         if used:
             self._saved += len(used)
             try:

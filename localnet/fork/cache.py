@@ -1,6 +1,7 @@
 """What was learned of remote blocks, in a SQLite file: the next run asks for less, and needs no network for the rest.
 
-    blocks    a block forked from: the genesis it descends from, header, body, hash of its code
+    blocks    a block forked from, and whose word its storage is: the genesis it descends from, header, body, hash of
+              its code
     entries   its storage values; NULL where there is none
     pages     stretches of its key space of which all keys are known
     codes     runtime code by its blake2b-256
@@ -8,15 +9,15 @@
     sources   the block last forked from an address
     touched   by chain: keys that blocks read, and prefixes they iterated over, newest use last
 
-Nothing gets in that did not pass the checks of answers.py, and headers and code are hashed again on the way out. The
-file may be used by several processes. One that is damaged, of another program or in another format is refused.
+Nothing gets in that did not pass the checks of answers.py, and headers and code are hashed again on the way out. What
+one address said is not served to who forks from another, and nothing but what was proven to who wants proofs. The file
+may be used by several processes. One that is damaged, of another program or in another format is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
+from localnet.cache_dir import cache_directory
 from localnet.codec.scale import opaque, read_compact
 from localnet.errors import ForkError, LocalnetError, ScaleError
 from localnet.node.blocks import Header, blake2_256
@@ -32,19 +34,19 @@ from localnet.node.extrinsic import join_vector, split_vector
 log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x546F7546  # "TouF" in SQLite's header
-FORMAT = 1
+FORMAT = 2
 BUSY_TIME = 10.0  # seconds to wait for another process that writes
 MAX_TOUCHED = 100_000  # keys remembered per chain; those not used for longest go first
 REMEDY = "delete it, or name another file with --fork-cache"
 SCHEMA = """
-CREATE TABLE blocks (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, genesis BLOB NOT NULL, number INTEGER NOT NULL,
-                     header BLOB NOT NULL, body BLOB NOT NULL, code BLOB NOT NULL);
+CREATE TABLE blocks (id INTEGER PRIMARY KEY, hash BLOB NOT NULL, origin TEXT NOT NULL, genesis BLOB NOT NULL,
+                     header BLOB NOT NULL, body BLOB NOT NULL, code BLOB NOT NULL, UNIQUE (hash, origin));
 CREATE TABLE entries (block INTEGER NOT NULL, key BLOB NOT NULL, value BLOB, PRIMARY KEY (block, key)) WITHOUT ROWID;
 CREATE TABLE pages (block INTEGER NOT NULL, lo BLOB NOT NULL, hi BLOB NOT NULL, keys BLOB NOT NULL,
                     PRIMARY KEY (block, lo, hi)) WITHOUT ROWID;
 CREATE TABLE codes (hash BLOB PRIMARY KEY, code BLOB NOT NULL);
-CREATE TABLE hashes (genesis BLOB NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL,
-                     PRIMARY KEY (genesis, number)) WITHOUT ROWID;
+CREATE TABLE hashes (url TEXT NOT NULL, genesis BLOB NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL,
+                     PRIMARY KEY (url, genesis, number)) WITHOUT ROWID;
 CREATE TABLE sources (url TEXT PRIMARY KEY, genesis BLOB NOT NULL, block BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE touched (genesis BLOB NOT NULL, key BLOB NOT NULL, kind INTEGER NOT NULL, run INTEGER NOT NULL,
                       PRIMARY KEY (genesis, key, kind)) WITHOUT ROWID;
@@ -58,20 +60,27 @@ Stretch: TypeAlias = tuple[bytes, bytes, list[bytes]]
 
 
 def default_path() -> Path:
-    """$TOUCHSTONE_CACHE, else ~/.cache/touchstone."""
-    root = Path(os.environ.get("TOUCHSTONE_CACHE") or Path.home() / ".cache" / "touchstone")
-    return root / "forks.sqlite"
+    """In the cache directory."""
+    return cache_directory() / "forks.sqlite"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A block to fork from. `code`: the hash of its runtime's code."""
+    """A block to fork from. `code`: the hash of its runtime's code. `url`: who tells of it; `proven`: and proves
+    what its state holds."""
 
     genesis: bytes
     hash: bytes
     header: Header
     body: list[bytes]
     code: bytes
+    url: str
+    proven: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Whose word its storage is; nobody's when it is proven."""
+        return "" if self.proven else self.url
 
     @property
     def number(self) -> int:
@@ -143,40 +152,42 @@ class Cache:
             row = self._db.execute("SELECT genesis, block FROM sources WHERE url = ?", (url,)).fetchone()
             return None if row is None else (row[0], row[1])
 
-    def point(self, digest: bytes) -> Point | None:
+    def point(self, digest: bytes, url: str, proven: bool = False) -> Point | None:
         """A block that was forked from before. Raises ForkError when what the file holds is not that block."""
         with self._readable():
             row = self._db.execute(
-                "SELECT genesis, header, body, code FROM blocks WHERE hash = ?", (digest,)
+                "SELECT genesis, header, body, code FROM blocks WHERE hash = ? AND origin = ?",
+                (digest, "" if proven else url),
             ).fetchone()
             if row is None:
                 return None
             header = Header.decode(row[1])
             if header.hash() != digest:
                 raise ScaleError("a header that is not its block's")
-            return Point(row[0], digest, header, split_vector(row[2]), row[3])
+            return Point(row[0], digest, header, split_vector(row[2]), row[3], url, proven)
 
-    def remember(self, url: str, point: Point) -> None:
-        row = (point.hash, point.genesis, point.number, point.header.encode(), join_vector(point.body), point.code)
+    def remember(self, point: Point) -> None:
+        body, url, genesis = join_vector(point.body), point.url, point.genesis
+        row = (point.hash, point.origin, genesis, point.header.encode(), body, point.code)
         with self._readable(), self._transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO blocks (hash, genesis, number, header, body, code) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO blocks (hash, origin, genesis, header, body, code) VALUES (?, ?, ?, ?, ?, ?)",
                 row,
             )
-            db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?)", (url, point.genesis, point.hash))
-            db.execute("INSERT OR REPLACE INTO hashes VALUES (?, 0, ?)", (point.genesis, point.genesis))
-            db.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", (point.genesis, point.number, point.hash))
+            db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?)", (url, genesis, point.hash))
+            db.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, 0, ?)", (url, genesis, genesis))
+            db.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", (url, genesis, point.number, point.hash))
 
-    def hash_of(self, genesis: bytes, number: int) -> bytes | None:
+    def hash_of(self, url: str, genesis: bytes, number: int) -> bytes | None:
         with self._readable():
             row = self._db.execute(
-                "SELECT hash FROM hashes WHERE genesis = ? AND number = ?", (genesis, number)
+                "SELECT hash FROM hashes WHERE url = ? AND genesis = ? AND number = ?", (url, genesis, number)
             ).fetchone()
             return None if row is None else row[0]
 
-    def keep_hash(self, genesis: bytes, number: int, digest: bytes) -> None:
+    def keep_hash(self, url: str, genesis: bytes, number: int, digest: bytes) -> None:
         with self._readable():
-            self._db.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", (genesis, number, digest))
+            self._db.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", (url, genesis, number, digest))
 
     # -- code
 
@@ -194,20 +205,25 @@ class Cache:
 
     # -- storage of a block
 
-    def _id(self, digest: bytes) -> int:
-        return int(self._db.execute("SELECT id FROM blocks WHERE hash = ?", (digest,)).fetchone()[0])
+    def _id(self, point: Point) -> int:
+        row = self._db.execute(
+            "SELECT id FROM blocks WHERE hash = ? AND origin = ?", (point.hash, point.origin)
+        ).fetchone()
+        if row is None:
+            raise ScaleError("the block forked from is not in it any more")
+        return int(row[0])
 
-    def load(self, digest: bytes) -> tuple[dict[bytes, bytes | None], list[Stretch]]:
+    def load(self, point: Point) -> tuple[dict[bytes, bytes | None], list[Stretch]]:
         """All that is known of a block's storage."""
         with self._readable():
-            block = self._id(digest)
+            block = self._id(point)
             values = dict(self._db.execute("SELECT key, value FROM entries WHERE block = ?", (block,)))
             rows = self._db.execute("SELECT lo, hi, keys FROM pages WHERE block = ? ORDER BY lo", (block,))
             return values, [(lo, hi, _unpack(keys)) for lo, hi, keys in rows]
 
-    def keep(self, digest: bytes, values: Mapping[bytes, bytes | None], pages: Iterable[Stretch]) -> None:
+    def keep(self, point: Point, values: Mapping[bytes, bytes | None], pages: Iterable[Stretch]) -> None:
         with self._readable(), self._transaction() as db:
-            block = self._id(digest)
+            block = self._id(point)
             rows = [(block, key, value) for key, value in values.items()]
             db.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", rows)
             stretches = [(block, lo, hi, b"".join(map(opaque, keys))) for lo, hi, keys in pages]

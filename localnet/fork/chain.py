@@ -12,24 +12,14 @@ from typing import Any
 
 from localnet.abi import Runtime, State
 from localnet.codec.document import twox128
-from localnet.errors import ConfigError, ForkError, UnknownBlock
+from localnet.errors import ConfigError, ForkError, RuntimeTimeout, UnknownBlock
 from localnet.fork.base import Base
 from localnet.fork.state import ForkState
-from localnet.node.blocks import PRE_RUNTIME, Block, Blocks, Header
+from localnet.node.blocks import Block, Blocks, slot_of
 from localnet.node.chain import Chain
 from localnet.node.clock import LATEST
 
 NOW = twox128(b"Timestamp") + twox128(b"Now")
-AURA = bytes((PRE_RUNTIME,)) + b"aura"
-SLOT_AT = len(AURA) + 1  # behind the compact length of 8
-
-
-def slot_of(header: Header) -> int:
-    """The Aura slot that a block was authored in; 0 when its digest names none."""
-    for item in header.digest:
-        if item.startswith(AURA) and len(item) == SLOT_AT + 8:
-            return int.from_bytes(item[SLOT_AT:], "little")
-    return 0
 
 
 class ForkedChain(Chain):
@@ -78,11 +68,11 @@ class ForkedChain(Chain):
             return super().hash_of(number)
         if number == 0:
             return point.genesis
-        known = self.base.cache.hash_of(point.genesis, number)
+        known = self.base.cache.hash_of(point.url, point.genesis, number)
         if known is None and self.base.remote is not None:
             known = self.base.remote.block_hash(number)
             if known is not None:
-                self.base.cache.keep_hash(point.genesis, number, known)
+                self.base.cache.keep_hash(point.url, point.genesis, number, known)
         if known is None:
             raise UnknownBlock(f"the hash of block {number} is not known: it is older than the fork")
         return known
@@ -90,8 +80,15 @@ class ForkedChain(Chain):
     def run(self, method: str, data: bytes, state: State) -> bytes:
         """As `Chain.run`. Raises ForkError when a read was not answered, even where the runtime went on."""
         self.base.take_failure()
+        asked = self.base.stats.requests
         try:
             return super().run(method, data, state)
+        except RuntimeTimeout as error:
+            if self.base.stats.requests == asked:
+                raise
+            raise ForkError(
+                f"{error}. It waited for the node forked from, which is slow; what it read is kept, so try again"
+            ) from error
         finally:
             failure = self.base.take_failure()
             if failure is not None:

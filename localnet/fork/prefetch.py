@@ -34,6 +34,7 @@ from localnet.codec.document import Document, StorageEntry
 from localnet.errors import ForkError
 from localnet.fork.base import ITEM, MOST, Base
 from localnet.fork.cache import SCANNED, VALUE, WALKED
+from localnet.fork.transport import Interrupted
 from localnet.vocabulary import HASHERS
 
 log = logging.getLogger(__name__)
@@ -161,6 +162,8 @@ class Advisor:
         self._busy = True
         try:
             return work()
+        except Interrupted:
+            raise
         except ForkError:
             self._base.take_failure()  # the missed key itself is asked for next, and says what is wrong
             return []

@@ -2,51 +2,48 @@
 
 The connection lives in a thread with an event loop of its own; a call here blocks until the answer is there. Many
 requests go out together (`values`, `pages`), at a polite rate; what is lost is asked for again with growing pauses.
-Where the node answers state_queryStorageAt, a thousand values cost one request; where it does not, that is said once
-and values are read one by one, at the same time.
+A node that is busy is asked half as often for a while. How storage is asked for is in reading.py.
 
-Every method raises ForkError, with what to do about it.
+Every method raises ForkError, with what to do about it. `interrupt` ends whatever is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import aiohttp
 
 from localnet.errors import ForkError
-from localnet.fork import answers
-from localnet.fork.answers import END, Garbage
-from localnet.fork.transport import Bucket, Link, Lost, Post, Refused, Socket, Stats
+from localnet.fork import answers, proofs
+from localnet.fork.answers import Garbage
+from localnet.fork.reading import Reading, together
+from localnet.fork.transport import Bucket, Busy, Interrupted, Link, Lost, Post, Refused, Socket, Stats
 from localnet.node.blocks import Header
-from localnet.node.children import entries_prefix, is_entry, root_key, split_entry
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 RATE = 20.0  # requests a second, sustained: a guest on a public node
-BURST = 5.0  # seconds of that rate that may go out at once
+BURST = 1.0  # seconds of that rate that may go out at once
 TIMEOUT = 30.0  # seconds for one answer
 ATTEMPTS = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds before the second attempt, and at most; doubled in between
+BUSY_PAUSES = 8  # times as long when the node is busy
+PROGRESS = 5.0  # seconds between two words on how far it is
 IN_FLIGHT = 32  # requests at a time
-BULK = 1000  # keys in one request
-PAGE = 1000  # keys in one answer, as many as nodes give
-REMEDY = "use an archive node, another block (@number or @hash), or a lower --fork-rate"
+REMEDY = "use an archive node, or another block (@number or @hash)"
 OUTAGE = "is the node up and the address right? A public one may also want a lower --fork-rate"
+TOO_BUSY = "the node wants fewer requests: a lower --fork-rate, another node, or try again later"
+UNPROVEN = "name another node, or do without --fork-verify and believe this one"
 SCHEMES = ("ws", "wss", "http", "https")
-
-
-def above(prefix: bytes) -> bytes:
-    """The smallest bytes above everything that starts with `prefix`; END for the empty prefix."""
-    stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else END
 
 
 class Remote:
@@ -67,13 +64,17 @@ class Remote:
         if not rate > 0:
             raise ForkError(f"a rate of {rate} requests a second asks nothing")
         self.url, self.stats = url, Stats()
+        self._reading = Reading(self._ask, self.stats)
+        self._up = True  # it answers: else nobody waits for it as long as the first time
+        self._told = time.monotonic()
+        self._running: set[concurrent.futures.Future[Any]] = set()
+        self._interrupted = False
         self._timeout, self._pause, self._jitter = timeout, pause, jitter
         self._bucket = Bucket(rate, max(1.0, rate * BURST))
-        self._bulk = True  # until the node refuses
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="localnet-fork", daemon=True)
         self._thread.start()
-        self._session, self._link = self._run(self._connect())
+        self._session, self._link = asyncio.run_coroutine_threadsafe(self._connect(), self._loop).result()
         self._flight = asyncio.Semaphore(IN_FLIGHT)
 
     async def _connect(self) -> tuple[aiohttp.ClientSession, Link]:
@@ -81,10 +82,17 @@ class Remote:
         kind = Socket if self.url.startswith("ws") else Post
         return session, kind(session, self.url, self.stats)
 
+    def interrupt(self, for_good: bool = True) -> None:
+        """Whoever waits for an answer (or will: `for_good`) gets Interrupted. From any thread, or a signal handler."""
+        self._interrupted = self._interrupted or for_good
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(lambda: [future.cancel() for future in list(self._running)])
+
     def close(self) -> None:
         """Hang up. Safe to call twice."""
         if self._thread.is_alive():
-            self._run(self._disconnect())
+            self.interrupt()
+            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -94,46 +102,66 @@ class Remote:
         await self._session.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._interrupted:
+            work.close()
+            raise Interrupted(f"{self.url} is not asked any more: interrupted")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._running.add(future)
+        if self._interrupted:  # in between
+            future.cancel()
         try:
             return future.result()
+        except concurrent.futures.CancelledError as error:
+            raise Interrupted(f"interrupted while {self.url} was asked") from error
         except BaseException:
             future.cancel()  # whoever was interrupted does not wait any more
             raise
+        finally:
+            self._running.discard(future)
 
     # -- one request
 
     async def _ask(self, method: str, *params: Any) -> Any:
         """Raises ForkError when every attempt was lost, Refused when the node does not want to."""
         loop, why = asyncio.get_running_loop(), ForkError("nothing was tried")
-        for attempt in range(ATTEMPTS):
+        attempts, timeout = (ATTEMPTS, self._timeout) if self._up else (1, self._timeout / 3)
+        for attempt in range(attempts):
             if attempt:
                 self.stats.retries += 1
-                pause = min(self._pause * 2 ** (attempt - 1), LONGEST_PAUSE) * (0.5 + self._jitter())
+                pause = self._pause * (BUSY_PAUSES if _busy(why) else 1) * 2 ** (attempt - 1)
+                pause = min(pause, LONGEST_PAUSE) * (0.5 + self._jitter())
                 log.info("%s; asking again in %.1f s", why, pause)
                 await asyncio.sleep(pause)
-            await asyncio.sleep(self._bucket.wait(loop.time()))
-            self.stats.requests += 1
             try:
-                async with self._flight:
-                    return await asyncio.wait_for(self._link.ask(method, list(params)), self._timeout)
+                async with self._flight:  # first, so that no more than these have a place in the bucket
+                    await asyncio.sleep(self._bucket.wait(loop.time()))
+                    self._count()
+                    found = await asyncio.wait_for(self._link.ask(method, list(params)), timeout)
+                self._up = True
+                return found
             except Refused as error:
-                if not error.busy:
+                if not (error.busy or error.lags):
                     raise
                 why = error
             except (Lost, Garbage) as error:
                 why = error
             except asyncio.TimeoutError:
-                why = Lost(f"{self.url} did not answer {method} within {self._timeout} s")
-        raise ForkError(f"{why} (tried {ATTEMPTS} times); {OUTAGE}") from why
+                why = Lost(f"{self.url} did not answer {method} within {timeout:.3g} s")
+            if _busy(why) and self._bucket.slow(loop.time()):
+                log.warning("%s; it gets %.1f requests a second for a while", why, self._bucket.rate)
+        self._up = False
+        raise ForkError(f"{why} (tried {attempts} times); {TOO_BUSY if _busy(why) else OUTAGE}") from why
+
+    def _count(self) -> None:
+        self.stats.requests += 1
+        if time.monotonic() - self._told > PROGRESS:
+            self._told = time.monotonic()
+            log.info("%s: %d requests, %d values, %d pages so far", self.url, *self.stats.progress)
 
     def ask(self, *requests: tuple[Any, ...]) -> list[Any]:
         """The results of several requests, (method, parameter, ..) each, sent together."""
 
-        async def together() -> list[Any]:
-            return await asyncio.gather(*(self._ask(*one) for one in requests))
-
-        return self._refusing(together())
+        return self._refusing(together(self._ask(*one) for one in requests))
 
     # -- blocks
 
@@ -146,118 +174,45 @@ class Remote:
         return answers.block_hash(self.ask(("chain_getFinalizedHead",))[0])
 
     def header(self, digest: bytes) -> Header:
-        found = self.ask(("chain_getHeader", _hex(digest)))[0]
+        found = self.ask(("chain_getHeader", "0x" + digest.hex()))[0]
         if found is None:
             raise ForkError(f"{self.url} has no block 0x{digest.hex()}: name one of its chain, by number or hash")
         return answers.header(found, digest)
 
     # -- storage
 
+    def prove(self, root: bytes) -> None:
+        """Have everything that is read from now on proven: it is of the state with this root."""
+        self._reading.root = root
+
     def values(self, keys: Sequence[bytes], at: bytes) -> dict[bytes, bytes | None]:
-        """A value, or None, for each key after block `at`."""
-        main = [key for key in keys if not is_entry(key)]
-        chunks = [main[index : index + BULK] for index in range(0, len(main), BULK)]
-        chunks += [[key] for key in keys if is_entry(key)]
-
-        found = self._refusing(self._parts(chunks, at))
-        self.stats.values += len(found)
-        return found
-
-    async def _chunk(self, keys: Sequence[bytes], at: bytes) -> dict[bytes, bytes | None]:
-        if len(keys) == 1:
-            stored = await self._ask(*_read(keys[0]), _hex(at))
-            return {keys[0]: answers.raw_or_none(stored, "a storage value")}
-        if self._bulk:
-            try:
-                stored = await self._ask("state_queryStorageAt", [_hex(key) for key in keys], _hex(at))
-                return answers.changes(stored, keys, at)
-            except Refused as error:
-                if error.too_large:
-                    half = len(keys) // 2
-                    return await self._parts([keys[:half], keys[half:]], at)
-                single = await self._chunk(keys[:1], at)  # raises when it is the block that the node does not have
-                if self._bulk:
-                    self._bulk = False
-                    log.warning("%s; values are read one by one from now on, which takes more requests", error)
-                return single | await self._parts([[key] for key in keys[1:]], at)
-        return await self._parts([[key] for key in keys], at)
-
-    async def _parts(self, parts: Sequence[Sequence[bytes]], at: bytes) -> dict[bytes, bytes | None]:
-        found: dict[bytes, bytes | None] = {}
-        for part in await asyncio.gather(*(self._chunk(one, at) for one in parts)):
-            found.update(part)
-        return found
+        """See `Reading.values`."""
+        return self._refusing(self._reading.values(keys, at))
 
     def page(self, prefix: bytes, start: bytes | None, count: int, at: bytes) -> list[bytes]:
-        """At most `count` keys with this prefix above `start`; fewer only when there are no more."""
-        return self._refusing(self._page(prefix, start, count, at))
-
-    async def _page(self, prefix: bytes, start: bytes | None, count: int, at: bytes) -> list[bytes]:
-        method, flat = "state_getKeysPaged", b""
-        parameters: list[Any] = []
-        if is_entry(prefix):  # of a child trie, whose keys the node knows without what they have in front here
-            name, prefix = split_entry(prefix)
-            method, flat, parameters = "childstate_getKeysPaged", entries_prefix(name), [_hex(root_key(name))]
-        start = None if start is None else start[len(flat) :]
-        parameters += [_hex(prefix), count, None if start is None else _hex(start), _hex(at)]
-        found = await self._ask(method, *parameters)
-        self.stats.pages += 1
-        return [flat + key for key in answers.page(found, prefix, start, count)]
+        """See `Reading.page`."""
+        return self._refusing(self._reading.page(prefix, start, count, at))
 
     def scan(self, prefixes: Sequence[bytes], most: int, at: bytes) -> dict[bytes, tuple[list[bytes], bytes]]:
-        """For each prefix its first keys, `most` of them at most (at least one page), and up to where they are all:
-        `above(prefix)`, or just above the last."""
-
-        async def one(prefix: bytes) -> tuple[list[bytes], bytes]:
-            keys: list[bytes] = []
-            while True:
-                got = await self._page(prefix, keys[-1] if keys else None, PAGE, at)
-                keys += got
-                if len(got) < PAGE:
-                    return keys, above(prefix)
-                if len(keys) >= most:
-                    return keys, keys[-1] + b"\0"
-
-        async def together() -> dict[bytes, tuple[list[bytes], bytes]]:
-            return dict(zip(prefixes, await asyncio.gather(*map(one, prefixes)), strict=True))
-
-        return self._refusing(together())
+        """`Reading.scan` of each prefix, at the same time."""
+        found = self._refusing(together(self._reading.scan(prefix, most, at) for prefix in prefixes))
+        return dict(zip(prefixes, found, strict=True))
 
     def walk(
         self, prefixes: Sequence[bytes], starts: Sequence[bytes], count: int, most: int, at: bytes
     ) -> list[tuple[list[bytes], bytes]]:
-        """For each prefix the keys of the main space above its start, `count` at a time, until they are past the prefix
-        or `most`; and up to where they are all."""
-
-        async def one(prefix: bytes, start: bytes) -> tuple[list[bytes], bytes]:
-            keys: list[bytes] = []
-            while True:
-                got = await self._page(b"", keys[-1] if keys else start, count, at)
-                keys += got
-                if len(got) < count:
-                    return keys, END
-                if got[-1] >= above(prefix) or len(keys) >= most:
-                    return keys, got[-1] + b"\0"
-
-        async def together() -> list[tuple[list[bytes], bytes]]:
-            return list(await asyncio.gather(*map(one, prefixes, starts)))
-
-        return self._refusing(together())
+        """`Reading.walk` of each prefix from its start, at the same time."""
+        walks = (self._reading.walk(*one, count, most, at) for one in zip(prefixes, starts, strict=True))
+        return self._refusing(together(walks))
 
     def _refusing(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             return self._run(work)
         except Refused as error:
-            raise ForkError(f"{error}; {REMEDY}") from error
+            raise ForkError(f"{error}; {REMEDY}{'' if self._reading.root is None else f'; {UNPROVEN}'}") from error
+        except proofs.Unproven as error:
+            raise ForkError(f"{self.url} does not prove what it answers: {error}; {UNPROVEN}") from error
 
 
-def _read(key: bytes) -> tuple[str, ...]:
-    """The request for one value, but for its block."""
-    if not is_entry(key):
-        return "state_getStorage", _hex(key)
-    name, inner = split_entry(key)
-    return "childstate_getStorage", _hex(root_key(name)), _hex(inner)
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()
+def _busy(error: ForkError) -> bool:
+    return isinstance(error, Busy) or (isinstance(error, Refused) and error.busy)

@@ -5,29 +5,40 @@ Without a block it is the node's newest finalized one. Offline it is the block t
     open_fork       the block: header, body, code, from the cache or the node
     runtime_for     the runtime its code asks for
     prepare         what the first blocks will read
+    started         all of it in a thread, for a loop that has others to serve; hangs up when it is cancelled
+
+With `verify` what the state holds is proven against the block's header, the hash of the genesis among it. Which block
+that is, unless it is named by its hash, and the hashes of older ones remain the node's word.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localnet.abi import Runtime
-from localnet.errors import ConfigError, ForkError
+from localnet.codec.document import twox128
+from localnet.errors import ConfigError, ForkError, LocalnetError
 from localnet.fork import answers
 from localnet.fork.base import Base, Source
 from localnet.fork.cache import Cache, Point, default_path
 from localnet.fork.chain import ForkedChain
 from localnet.fork.prefetch import Advisor, prefetch
-from localnet.fork.remote import RATE, SCHEMES, Remote
+from localnet.fork.remote import RATE, REMEDY, SCHEMES, Remote
 from localnet.node.blocks import blake2_256
 from localnet.node.documents import CODE
+from localnet.vocabulary import HASHERS
 
 log = logging.getLogger(__name__)
 
+GENESIS = twox128(b"System") + twox128(b"BlockHash") + HASHERS["Twox64Concat"][0](bytes(4)) + bytes(4)
+"""Where a state keeps the hash of its block 0 (frame-system never removes that one)."""
 MARKER = 32  # bytes of :code where a specification runtime runs: a digest of its metadata, no Wasm
 
 
@@ -64,11 +75,12 @@ def _wrong(block: str) -> int:
 
 @dataclass(frozen=True)
 class Options:
-    """`rate`: requests a second; `cache`: a file, None for the usual one."""
+    """`rate`: requests a second; `cache`: a file, None for the usual one; `verify`: believe nothing without a proof."""
 
     cache: Path | None = None
     offline: bool = False
     rate: float = RATE
+    verify: bool = False
 
 
 def open_fork(text: str, options: Options, connect: Callable[..., Remote] = Remote) -> Base:
@@ -80,12 +92,16 @@ def open_fork(text: str, options: Options, connect: Callable[..., Remote] = Remo
     remote: Remote | None = None
     try:
         if options.offline:
-            point = _remembered(cache, target)
+            point, known = _remembered(cache, target, options.verify), True
         else:
             remote = connect(target.url, rate=options.rate)
-            point = _found(cache, remote, target)
-        code = _code(cache, remote, point)
-        cache.remember(target.url, point)
+            point, known = _found(cache, remote, target, options.verify)
+            if options.verify:
+                remote.prove(point.header.state_root)
+                if point.number and not known:
+                    _check_genesis(remote, point)
+        code = _code(cache, remote, point, known)
+        cache.remember(point)
         base = Base(Source(point, cache, remote))
         base.values[CODE] = code
     except BaseException:
@@ -97,7 +113,7 @@ def open_fork(text: str, options: Options, connect: Callable[..., Remote] = Remo
     return base
 
 
-def _remembered(cache: Cache, target: Target) -> Point:
+def _remembered(cache: Cache, target: Target, verify: bool) -> Point:
     """Offline: the block in the cache."""
     last = cache.last(target.url)
     if last is None:
@@ -106,17 +122,18 @@ def _remembered(cache: Cache, target: Target) -> Point:
         )
     digest: bytes | None = last[1]
     if isinstance(target.block, int):
-        digest = cache.hash_of(last[0], target.block)
+        digest = cache.hash_of(target.url, last[0], target.block)
     elif target.block is not None:
         digest = target.block
-    point = None if digest is None else cache.point(digest)
+    point = None if digest is None else cache.point(digest, target.url, verify)
     if point is None:
-        raise ForkError(f"offline, and the cache {cache.path} does not have that block of {target.url}")
+        how = ", proven" if verify else ""
+        raise ForkError(f"offline, and the cache {cache.path} does not have that block of {target.url}{how}")
     return point
 
 
-def _found(cache: Cache, remote: Remote, target: Target) -> Point:
-    """The block, from the cache when the node agrees that it is on its chain."""
+def _found(cache: Cache, remote: Remote, target: Target, verify: bool) -> tuple[Point, bool]:
+    """The block, and whether the cache knew it. The node has to have the same genesis."""
     wanted: tuple[object, ...] = ("chain_getFinalizedHead",)
     if target.block is not None:
         wanted = ("chain_getBlockHash", target.block) if isinstance(target.block, int) else ("chain_getBlockHash", 0)
@@ -128,38 +145,45 @@ def _found(cache: Cache, remote: Remote, target: Target) -> Point:
     last = cache.last(target.url)
     if last is not None and last[0] != genesis:
         log.warning("%s serves another chain than before: genesis 0x%s", target.url, genesis.hex())
-    point = cache.point(digest)
+    point = cache.point(digest, target.url, verify)
     if point is not None and point.genesis != genesis:
         raise ForkError(f"block 0x{digest.hex()} is of a chain with another genesis than {target.url} says it has")
     if point is None:
-        point = _fetched(remote, genesis, digest)
-    return point
+        return _fetched(remote, genesis, digest, verify), False
+    return point, True
 
 
-def _fetched(remote: Remote, genesis: bytes, digest: bytes) -> Point:
+def _fetched(remote: Remote, genesis: bytes, digest: bytes, verify: bool) -> Point:
     at = "0x" + digest.hex()
-    state = ("state_getStorageHash", "0x" + CODE.hex(), at)
-    try:
-        head, block, code = remote.ask(("chain_getHeader", at), ("chain_getBlock", at), state)
-    except ForkError:
-        if remote.ask(("chain_getHeader", at))[0] is not None:
-            raise
-        head = block = code = None
-    if head is None or block is None:
+    head = remote.ask(("chain_getHeader", at))[0]
+    if head is None:
         raise ForkError(f"{remote.url} has no block {at}: name one of its chain, by number or hash")
+    block, code = remote.ask(("chain_getBlock", at), ("state_getStorageHash", "0x" + CODE.hex(), at))
+    if block is None:
+        raise ForkError(f"{remote.url} does not keep block {at} any more, only its header; {REMEDY}")
     if code is None:
         raise ForkError(f"block {at} of {remote.url} holds no runtime: there is nothing under :code")
     header = answers.header(head, digest)
     if header.number == 0 and digest != genesis:
         raise ForkError(f"{remote.url} has two blocks of number 0")
-    return Point(genesis, digest, header, answers.body(block, digest), answers.block_hash(code))
+    body = answers.body(block, digest)
+    return Point(genesis, digest, header, body, answers.block_hash(code), remote.url, verify)
 
 
-def _code(cache: Cache, remote: Remote | None, point: Point) -> bytes:
-    """The runtime's code, which hashes to what the node said it does."""
-    known = cache.code(point.code)
-    if known is not None:
-        return known
+def _check_genesis(remote: Remote, point: Point) -> None:
+    """Raises ForkError."""
+    told = remote.values([GENESIS], point.hash)[GENESIS]
+    if told != point.genesis:
+        shown = "no genesis" if told is None else f"the genesis 0x{told.hex()}"
+        raise ForkError(f"the state of {remote.url} is that of a chain with {shown}, not 0x{point.genesis.hex()}")
+
+
+def _code(cache: Cache, remote: Remote | None, point: Point, known: bool) -> bytes:
+    """The runtime's code, which hashes to what the node said it does. `known`: the hash is not news, so that it was
+    proven where that is wanted."""
+    kept = cache.code(point.code) if known or not point.proven else None
+    if kept is not None:
+        return kept
     if remote is None:
         raise ForkError(f"offline, and the cache {cache.path} does not have the code of block {point.number}")
     log.info("fetching the runtime of block %d", point.number)
@@ -206,3 +230,62 @@ def prepare(base: Base, chain: ForkedChain) -> None:
     advisor = Advisor(chain.documents.head, base)
     prefetch(base, advisor)
     base.advisor = advisor
+
+
+def _rehearse(chain: ForkedChain) -> None:
+    """Raises ForkError."""
+    begin, asked = time.monotonic(), chain.base.stats.requests
+    try:
+        chain.rehearse()
+    except ForkError:
+        raise
+    except LocalnetError as error:  # of the chain, not of the fork: it shows when the block is made
+        log.info("the next block cannot be made: %s", error)
+    log.info(
+        "read what the next block needs: %d requests, %.1f s",
+        chain.base.stats.requests - asked,
+        time.monotonic() - begin,
+    )
+
+
+async def started(
+    text: str,
+    options: Options,
+    given: Runtime | None,
+    specification: Callable[[], Runtime],
+    chain_options: Mapping[str, Any],
+) -> ForkedChain:
+    """A chain that is ready to go on. Its next block has been made for trial: while the first one reads what is not at
+    hand yet, nobody else gets the loop. Raises ConfigError, ForkError, ChainError, MetadataError."""
+    remotes: list[Remote] = []
+
+    def connect(url: str, **arguments: Any) -> Remote:
+        remotes.append(Remote(url, **arguments))
+        return remotes[-1]
+
+    def work() -> ForkedChain:
+        base = open_fork(text, options, connect)
+        try:
+            chain = forked_chain(base, runtime_for(base, given, specification), chain_options)
+            base.ready = False
+            prepare(base, chain)
+            if base.remote is not None:
+                _rehearse(chain)
+            base.ready = True
+            return chain
+        except BaseException:
+            base.close()
+            raise
+
+    task = asyncio.get_running_loop().run_in_executor(None, work)  # not a task, which others could cancel
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():  # it may connect only now
+            for remote in remotes:
+                remote.interrupt()
+            with contextlib.suppress(asyncio.CancelledError):  # once more
+                await asyncio.wait([task], timeout=0.1)
+        if task.exception() is None:
+            task.result().base.close()
+        raise

@@ -10,7 +10,7 @@ value written again as a change, and listing all of the state is refused: that w
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -18,13 +18,19 @@ from typing import Any
 from localnet.errors import ForkError
 from localnet.fork.base import Base
 from localnet.node.blocks import state_digest
-from localnet.node.state import Journal, StateView, VersionedState
+from localnet.node.state import Journal, VersionedState
+from localnet.node.view import StateView
 
 
 class _Gone(bytes):
-    """Equal to itself only: no value can be taken for it."""
+    """Equal to itself only: no value can be taken for it, whatever bytes it holds."""
 
-    __eq__ = object.__eq__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:  # else it is that of bytes
+        return self is not other
+
     __hash__ = bytes.__hash__
 
 
@@ -42,8 +48,17 @@ class Undone(Journal):
         raw = super().__getitem__(key)
         return self._base.get(key) if raw is None else None if raw is GONE else raw
 
+    def get(self, key: bytes, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
     def items(self) -> ItemsView[bytes, bytes | None]:  # type: ignore[override]
         return ItemsView(self)
+
+    def values(self) -> ValuesView[bytes | None]:  # type: ignore[override]
+        return ValuesView(self)
 
 
 class ForkState(VersionedState):
@@ -72,6 +87,10 @@ class ForkState(VersionedState):
 
     def settled(self, key: bytes) -> bytes | None:
         return self._shown(key, super().settled(key))
+
+    def settled_keys(self, prefix: bytes) -> Iterator[bytes]:
+        self._bounded(prefix)
+        return self._joined(self.base.keys(prefix), self._live.under(prefix), super().settled)
 
     def keys(self, prefix: bytes) -> Iterator[bytes]:
         self._bounded(prefix)

@@ -3,6 +3,7 @@
 `ask` sends one request and gives its result, or raises
 
     Lost      nothing usable came back: worth another try
+    Busy      nor will it for a while: the node wants fewer requests
     Refused   the node answered with an error
     Garbage   what came back is no answer at all
 
@@ -26,12 +27,24 @@ from localnet.fork.answers import Garbage, shown
 MAX_ANSWER = 64 * 2**20  # bytes: the runtime's code is about 4 MiB of hex, a page of values less
 CONNECT_TIME = 10.0  # seconds to connect
 CLOSE_TIME = 1.0  # seconds for the node to say goodbye
+RECOVERY = 60.0  # seconds without complaint after which a busy node is asked twice as often again
+LEAST_RATE = 0.5  # requests a second that a busy node is asked all the same
 BUSY = (-32005, -32029, 429)  # codes by which public nodes limit the rate
-BUSY_STATUS = (408, 425, 429, 500, 502, 503, 504)
+BUSY_STATUS = (429, 503)
+LOST_STATUS = (408, 425, 500, 502, 504)
+BUSY_CLOSE = (1008, 1013)  # WebSocket: policy violation, try again later (RFC 6455, IANA registry)
 
 
 class Lost(ForkError):
-    """No answer: the connection broke, or the node is busy."""
+    """No answer: the connection broke."""
+
+
+class Busy(Lost):
+    """The node wants fewer requests."""
+
+
+class Interrupted(ForkError):
+    """Somebody here does not want to wait any more."""
 
 
 class Refused(ForkError):
@@ -44,6 +57,11 @@ class Refused(ForkError):
     @property
     def busy(self) -> bool:
         return self.code in BUSY or "too many requests" in self.text.lower()
+
+    @property
+    def lags(self) -> bool:
+        """One of several nodes behind the address has not heard of the block yet."""
+        return "not found in the database" in self.text.lower() or "expect block number from id" in self.text.lower()
 
     @property
     def too_large(self) -> bool:
@@ -61,6 +79,10 @@ class Stats:
     values: int = 0  # storage values and absences learned
     pages: int = 0  # of keys
 
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        return self.requests, self.values, self.pages
+
 
 class Link(Protocol):
     async def ask(self, method: str, params: list[Any]) -> Any: ...
@@ -72,15 +94,26 @@ class Bucket:
     """A token bucket: `rate` requests a second, `burst` of them at once."""
 
     def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens, self._last = burst, 0.0
+        self.rate, self._full, self._burst = rate, rate, burst
+        self._tokens, self._last, self._slowed = burst, 0.0, float("-inf")
+
+    def slow(self, now: float) -> bool:
+        """Half the rate for RECOVERY seconds, and nothing at once. False when it is at its least, or was halved less
+        than a second ago: requests that were under way together complain together."""
+        if self.rate <= LEAST_RATE or now - self._slowed < 1:
+            return False
+        self.rate, self._burst, self._slowed = max(self.rate / 2, LEAST_RATE), 1.0, now
+        self._tokens, self._last = min(self._tokens, 0.0), max(self._last, now)
+        return True
 
     def wait(self, now: float) -> float:
         """Take a place; seconds until it is due. `now` in seconds, never less than before."""
-        self._tokens = min(self._burst, self._tokens + (now - self._last) * self._rate)
+        if self.rate < self._full and now - self._slowed > RECOVERY:
+            self.rate, self._slowed = min(2 * self.rate, self._full), now
+        self._tokens = min(self._burst, self._tokens + (now - self._last) * self.rate)
         self._last = now
         self._tokens -= 1
-        return max(0.0, -self._tokens / self._rate)
+        return max(0.0, -self._tokens / self.rate)
 
 
 def request(identifier: int, method: str, params: list[Any]) -> bytes:
@@ -132,6 +165,9 @@ class Socket:
                 await self._drop()
                 try:
                     self._socket = await asyncio.wait_for(self._connect(), CONNECT_TIME)
+                except aiohttp.WSServerHandshakeError as error:
+                    kind = Busy if error.status in BUSY_STATUS else Lost
+                    raise kind(f"{self._url} answers HTTP {error.status} to a WebSocket") from error
                 except (OSError, aiohttp.ClientError, asyncio.TimeoutError) as error:
                     raise Lost(f"cannot connect to {self._url}: {error or 'it does not answer'}") from error
                 self._reader = asyncio.ensure_future(self._read(self._socket))
@@ -143,22 +179,26 @@ class Socket:
     async def _read(self, socket: Any) -> None:
         """Hand answers out until the connection ends, then tell whoever still waits."""
         why: ForkError = Lost(f"{self._url} closed the connection")
-        async for message in socket:
-            if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-                continue
-            self._stats.received += len(message.data)
-            try:
+        try:
+            async for message in socket:
+                if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                    continue
+                self._stats.received += len(message.data)
                 self._hand_out(orjson.loads(message.data))
-            except (orjson.JSONDecodeError, Garbage) as error:
-                why = Garbage(f"what {self._url} sends is no JSON-RPC: {error}")
-                break
+        except (orjson.JSONDecodeError, Garbage) as error:
+            why = Garbage(f"what {self._url} sends is no JSON-RPC: {error}")
         if socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
             why = Lost(f"{self._url} sent an answer of more than {MAX_ANSWER} bytes, or found a request too large")
+        if socket.close_code in BUSY_CLOSE:
+            why = Busy(f"{self._url} closed the connection with code {socket.close_code}")
+        self._give_up(why)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(socket.close(), CLOSE_TIME)
+
+    def _give_up(self, why: ForkError) -> None:
         for _, answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(why)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(socket.close(), CLOSE_TIME)
 
     def _hand_out(self, answer: Any) -> None:
         if not isinstance(answer, dict):
@@ -177,6 +217,7 @@ class Socket:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
             self._reader = None
+            self._give_up(Lost(f"{self._url} closed the connection"))  # the reader may not have come that far
 
     async def close(self) -> None:
         if self._socket is not None:
@@ -201,8 +242,9 @@ class Post:
             async with self._session.post(
                 self._url, data=data, headers={"Content-Type": "application/json"}, allow_redirects=False
             ) as response:
-                if response.status in BUSY_STATUS:
-                    raise Lost(f"{self._url} answers HTTP {response.status}")
+                if response.status in (*BUSY_STATUS, *LOST_STATUS):
+                    kind = Busy if response.status in BUSY_STATUS else Lost
+                    raise kind(f"{self._url} answers HTTP {response.status}")
                 if response.status != 200:
                     raise ForkError(f"{self._url} answers HTTP {response.status}: is this a node's JSON-RPC address?")
                 answer = orjson.loads(await self._read(response))

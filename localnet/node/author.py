@@ -21,6 +21,7 @@ from localnet.node.blocks import ZERO, Header, slot_item
 from localnet.node.extrinsic import split_vector
 from localnet.node.marks import Impersonated, mark
 from localnet.node.pool import Entry
+from localnet.node.repeats import Repeats
 from localnet.node.shield import INHERENT as SHIELD_INHERENT
 from localnet.node.shield import MIN_CARRIER, Shield, decode_sealed
 from localnet.node.state import VersionedState
@@ -58,6 +59,7 @@ class Author:
     def __init__(self, call: Call, state: VersionedState, shield: Shield) -> None:
         self._call, self.state, self._shield = call, state, shield
         self._shielding = True  # until the runtime says it has no shield
+        self._dropped = Repeats()  # why extrinsics were, logged already
 
     def build(
         self,
@@ -116,7 +118,8 @@ class Author:
             try:
                 refusal, _ = self._apply(raw)
             except (RuntimeTrap, RuntimeApiMissing) as error:
-                log.error("block %d: extrinsic 0x%s dropped: %s", draft.header.number, entry.xt.hash.hex(), error)
+                level = self._dropped.level(str(error), logging.ERROR)
+                log.log(level, "block %d: extrinsic 0x%s dropped: %s", draft.header.number, entry.xt.hash.hex(), error)
                 draft.refused.append((entry, None))
                 continue
             if refusal is None:

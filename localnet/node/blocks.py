@@ -22,6 +22,8 @@ from localnet.errors import ScaleError
 ZERO = bytes(32)
 ENGINE_ITEMS = (4, 5, 6)  # digest items of the form: kind, engine id of 4 bytes, Vec<u8>
 SEAL, PRE_RUNTIME = 5, 6
+AURA = bytes((PRE_RUNTIME,)) + b"aura"
+SLOT_AT = len(AURA) + 1  # behind the compact length of 8
 
 
 def blake2_256(data: bytes) -> bytes:
@@ -169,7 +171,15 @@ class Blocks(Sequence[Block]):
 
 def slot_item(slot: int) -> bytes:
     """PreRuntime digest item that names the Aura slot."""
-    return bytes((PRE_RUNTIME,)) + b"aura" + opaque(slot.to_bytes(8, "little"))
+    return AURA + opaque(slot.to_bytes(8, "little"))
+
+
+def slot_of(header: Header) -> int:
+    """The Aura slot that a block was authored in; 0 when its digest names none."""
+    for item in header.digest:
+        if item.startswith(AURA) and len(item) == SLOT_AT + 8:
+            return int.from_bytes(item[SLOT_AT:], "little")
+    return 0
 
 
 def sealed(header: Header) -> Header:

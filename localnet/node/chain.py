@@ -33,9 +33,9 @@ from localnet.errors import (
     UnknownBlock,
 )
 from localnet.node.author import Author, Changes, Draft
-from localnet.node.blocks import ZERO, Block, Blocks, Header, extrinsics_digest, sealed, state_digest
+from localnet.node.blocks import ZERO, Block, Blocks, Header, extrinsics_digest, sealed, slot_of, state_digest
 from localnet.node.clock import ChainClock
-from localnet.node.documents import Documents
+from localnet.node.documents import CODE, Documents
 from localnet.node.extrinsic import parse
 from localnet.node.marks import Impersonated
 from localnet.node.pool import BAN_BLOCKS, Entry, Pool, Watcher
@@ -101,7 +101,12 @@ class Chain:
         self._append(Block(Header(ZERO, 0, root, extrinsics), [], 0))
 
     def _slot_duration(self) -> int:
-        """Milliseconds. Raises ChainError for a chain whose blocks are not made by Aura."""
+        """Milliseconds. Raises ChainError for a chain whose blocks are not made by Aura.
+
+        Runtimes that were to change from Aura to BABE (spec 300) have both; their blocks are Aura's here. Given BABE's
+        slot, too, they end a session in every block, since there are no validators to begin one, and have no weight
+        left for extrinsics.
+        """
         try:
             raw = self.call("AuraApi_slot_duration", b"")
         except RuntimeApiMissing as error:
@@ -121,6 +126,15 @@ class Chain:
             pass
         return "the runtime's consensus is BABE (it exports BabeApi, and no AuraApi)"
 
+    def _follow_code(self, changed: Journal) -> None:
+        """Slots are as long as the code in the state has them: it may have been replaced."""
+        if CODE not in changed:
+            return
+        try:
+            self.slot_ms = self._slot_duration()
+        except LocalnetError as error:  # the block is made: what is wrong with the code shows at the next one
+            log.error("block %d: no blocks can be made with the code that is in place now: %s", self.head.number, error)
+
     def restore(self, state: VersionedState, blocks: Sequence[Block]) -> None:
         """Go on from a stored chain with the same genesis."""
         self.state = self._author.state = state
@@ -128,6 +142,7 @@ class Chain:
         for block in blocks:
             self._append(block)
         self.blocks.fold(state.oldest)
+        self._follow_code({CODE: self.storage(CODE)})
 
     def _append(self, block: Block) -> None:
         self.blocks.append(block)
@@ -253,12 +268,20 @@ class Chain:
         draft = self._draft(timestamp, changes or {}, impersonated, [] if alone else list(self.pool.ordered()))
         self.clock.stamped()
         block, diff = self._seal(draft, timestamp)
+        self._follow_code(diff)
         if self.history and block.number % DISCARD_STEP == 0:
             self._discard(block.number - self.history)
         self._settle(draft, block)
         self._announce(self.listeners, block, diff)
         self._finalize()
         return block
+
+    def rehearse(self) -> None:
+        """Build the next block without the pool and forget it: what it reads is at hand then. Raises as `author`."""
+        try:
+            self._draft(self.clock.next(self.head.timestamp, self.slot_ms), {}, (), [])
+        finally:
+            self.state.abandon()
 
     def _announce(self, listeners: Sequence[Listener], block: Block, diff: Journal) -> None:
         for listener in listeners:
@@ -270,7 +293,7 @@ class Chain:
     def _draft(
         self, timestamp: int, changes: Changes, impersonated: Sequence[Impersonated], entries: list[Entry]
     ) -> Draft:
-        number, slot, parent = self.head.number + 1, timestamp // self.slot_ms, self.head.hash
+        number, slot, parent = self.head.number + 1, self._slot(timestamp), self.head.hash
         try:
             return self._author.build(parent, number, timestamp, slot, entries, changes, impersonated)
         except LocalnetError as error:
@@ -286,6 +309,17 @@ class Chain:
         log.error("block %d: %d extrinsics dropped: the block cannot be finished with them", number, len(entries))
         draft.refused = [(entry, None) for entry in entries]
         return draft
+
+    def _slot(self, timestamp: int) -> int:
+        """Raises ChainError when it is not after that of the head: an upgrade made slots longer."""
+        slot, last = timestamp // self.slot_ms, slot_of(self.head.header)
+        if last and slot <= last:
+            raise ChainError(
+                f"no block can be made: since the runtime was upgraded slots are {self.slot_ms} ms long, so this is "
+                f"slot {slot}, and the block before it was in slot {last}. Go on at {(last + 1) * self.slot_ms} ms of "
+                "chain time (dev_timeTravel), or revert the upgrade"
+            )
+        return slot
 
     def _seal(self, draft: Draft, timestamp: int) -> tuple[Block, Journal]:
         diff = self.state.seal(draft.header.number)
@@ -351,6 +385,7 @@ class Chain:
             for entry in self._unfinal.pop()[2]:
                 entry.tell({"retracted": "0x" + self.head.hash.hex()})
         self.pool.forgive()
+        self._follow_code(undone)
         self._revalidate(list(self.pool.entries.values()))
         self._announce(self.reverted, self.head, undone)
         return undone

@@ -4,9 +4,9 @@
     at(number)    of the code after a block: what a runtime API called there answers by
     made(number)  of the code that made a block: what its events and the state it left are read by
 
-A runtime that holds its metadata parsed (`document`) shares it. Others are asked: for version 14, which all have, and
-for 15, which old ones do not. Documents are kept by the hash of the code; the same metadata is parsed once a process.
-What the node itself needs to know of it is the layout of a signed extrinsic (`layout`).
+A runtime that holds its metadata parsed (`document`) shares it: `shared`. Others are asked: for version 14, which all
+have, and for 15, which old ones do not. Documents are kept by the hash of the code; the same metadata is parsed once a
+process. What the node itself needs to know of it is the layout of a signed extrinsic (`layout`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from localnet.abi import Runtime
+from localnet.abi import Runtime, State
 from localnet.codec.document import Document, Extension
 from localnet.codec.scale import read_compact
 from localnet.errors import MetadataError, RuntimeApiMissing, RuntimeTrap, ScaleError
@@ -42,6 +42,13 @@ def layout_of(document: Document) -> Layout:
     return tuple(_part(document, one) for one in document.signed_extensions if not document.registry.empty(one.extra))
 
 
+def document_of(runtime: Runtime, state: State) -> Document:
+    """The metadata that a runtime gives on a state, outside of any chain. Raises MetadataError."""
+    return Documents(
+        runtime, lambda method, data, _: runtime.call(method, data, state), lambda key, _: state.get(key)
+    ).head
+
+
 def _part(document: Document, extension: Extension) -> Part:
     known = PARTS.get(extension.name)
     if known is not None:
@@ -54,7 +61,7 @@ class Documents:
 
     def __init__(self, runtime: Runtime, call: Call, storage: Storage) -> None:
         shared = getattr(runtime, "document", None)
-        self._shared = shared if isinstance(shared, Document) else None
+        self.shared = shared if isinstance(shared, Document) else None
         self._call, self._storage = call, storage
         self._kept: dict[bytes, Document] = {}
         self._newest: tuple[bytes | None, Document] | None = None
@@ -80,7 +87,7 @@ class Documents:
     def layout(self) -> Layout | None:
         """Of the next block's extrinsics; None, and a line in the log, where the metadata does not tell. The runtime
         checks them either way."""
-        code = None if self._shared is not None else self._storage(CODE, None)
+        code = None if self.shared is not None else self._storage(CODE, None)
         if self._layout is None or self._layout[0] != code:
             self._layout = (code, self._read_layout())
         return self._layout[1]
@@ -93,8 +100,8 @@ class Documents:
             return None
 
     def _of_code(self, number: int | None) -> Document:
-        if self._shared is not None:
-            return self._shared
+        if self.shared is not None:
+            return self.shared
         code = self._storage(CODE, number)
         if self._newest is None or self._newest[0] != code:
             self._newest = (code, self._find(blake2_256(code or b""), number))

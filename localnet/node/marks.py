@@ -8,6 +8,10 @@ the text `localnet:` and a JSON object
 
 An impersonated extrinsic of an account has that account as signer and `FAKE_SIGNATURE` as signature (the bytes that
 chopsticks uses, too); one of root or of nobody is a bare extrinsic.
+
+A Wasm runtime knows no such origin as root: it is given Sudo.sudo of the sudo key, which pays for it and whose nonce
+grows. The block's body has the bare extrinsic that stands for it, the extrinsics root is of what the runtime was given.
+Made again (replay.py), the block comes out the same, root and all.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from localnet.node.chain import Chain
 from localnet.node.extrinsic import split_vector
 from localnet.node.marks import Impersonated, impersonated_at, marked
 from localnet.node.shield import INHERENT as SHIELD_INHERENT
-from localnet.node.state import StateView
 from localnet.node.validity import Refusal, read_apply_result
+from localnet.node.view import StateView
 
 Changes = dict[bytes, tuple["bytes | None", "bytes | None"]]
 

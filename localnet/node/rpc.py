@@ -18,6 +18,7 @@ from localnet.errors import RpcError, RuntimeApiMissing, UnknownBlock
 from localnet.node.blocks import Block, blake2_256
 from localnet.node.chain import Chain
 from localnet.node.connection import Connection, Subscriptions
+from localnet.node.documents import CODE
 from localnet.node.jsonrpc import CLIENT_ERROR, INVALID_PARAMS, Methods, Parser, hex_bytes, integer, method
 from localnet.node.mining import Miner
 from localnet.node.runtime_api import RuntimeApi, hexed, hexed_or_none
@@ -285,6 +286,9 @@ class StateMethods(Group):
                 connection.notify(
                     "state_storage", identifier, orjson.dumps({"block": hexed(block.hash), "changes": values})
                 )
+        if CODE in diff:  # an upgrade, or one undone
+            version = self.node.api.version(self.chain.head.number)
+            self.node.subscriptions.publish("state_runtimeVersion", "state_runtimeVersion", version)
 
 
 class AuthorMethods(Group):

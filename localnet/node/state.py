@@ -1,9 +1,9 @@
 """Versioned key-value state: the newest values in one dictionary, older ones as an undo history.
 
-`VersionedState` is what a runtime writes to while a block is built (it is an `abi.State`), `StateView` is the same
-interface on an old block. A write goes straight into `head`; what it replaced goes into the innermost journal, so a
-read is one dictionary look-up at any depth of nesting, `rollback` replays a journal and `commit` folds it into the
-one below.
+`VersionedState` is what a runtime writes to while a block is built (it is an `abi.State`), `StateView` (view.py) is the
+same interface on an old block; index.py has the sorted keys. A write goes straight into `head`; what it replaced goes
+into the innermost journal, so a read is one dictionary look-up at any depth of nesting, `rollback` replays a journal
+and `commit` folds it into the one below.
 
     seal(number)      ends a block: the outermost journal becomes history, the changed keys are the block's diff
     at(number)        a read-only view of the state after block `number` (its writes are private and never kept)
@@ -19,70 +19,17 @@ Entries of child tries lie among the others and are shown to who asks for them o
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from heapq import merge
 
 from localnet.errors import ReadOnlyState, StateDiscarded
-from localnet.node.children import ABOVE, ENTRIES, every_key, hides_entries, is_entry
+from localnet.node.children import every_key, hides_entries, is_entry
+from localnet.node.index import Index
 from localnet.node.roots import Known, Tries
+from localnet.node.view import StateView as StateView
 
 Journal = dict[bytes, "bytes | None"]  # key -> value before the first write to it
-
-
-def _bounds(index: list[bytes], prefix: bytes) -> tuple[int, int]:
-    """Positions of the keys that start with `prefix` in a sorted list."""
-    low = bisect_left(index, prefix)
-    stem = prefix.rstrip(b"\xff")  # the smallest key above the whole prefix: its last byte below 255, plus one
-    if not stem:
-        return low, len(index)
-    return low, bisect_left(index, stem[:-1] + bytes((stem[-1] + 1,)), low)
-
-
-class _Index:
-    """Sorted keys. Single changes are insertions; many new keys at once are cheaper to append and sort."""
-
-    def __init__(self) -> None:
-        self.keys: list[bytes] = []
-
-    def add(self, key: bytes) -> None:
-        keys = self.keys
-        if not keys or keys[-1] < key:
-            keys.append(key)
-        else:
-            insort(keys, key)
-
-    def remove(self, key: bytes) -> None:
-        del self.keys[bisect_left(self.keys, key)]
-
-    def under(self, prefix: bytes, start: bytes | None = None, count: int | None = None) -> list[bytes]:
-        """A copy of the first `count` keys with this prefix, those up to and including `start` left out."""
-        keys = self.keys
-        low, high = _bounds(keys, prefix)
-        if start is not None:
-            low = max(low, bisect_right(keys, start, low, high))
-        if len(prefix) < len(ENTRIES) and hides_entries(prefix):
-            cut = bisect_left(keys, ENTRIES, low, high)
-            more = bisect_left(keys, ABOVE, cut, high)
-            if cut < more:
-                return (keys[low : _last(low, cut, count)] + keys[more : _last(more, high, count)])[:count]
-        return keys[low:high] if count is None else keys[low : _last(low, high, count)]
-
-    def after(self, key: bytes) -> bytes | None:
-        """The smallest key above `key`; entries of children for an entry only."""
-        keys = self.keys
-        place = bisect_right(keys, key)
-        if place == len(keys):
-            return None
-        found = keys[place]
-        if found.startswith(ENTRIES) and not key.startswith(ENTRIES):
-            place = bisect_left(keys, ABOVE, place)
-            return keys[place] if place < len(keys) else None
-        return found
-
-
-def _last(low: int, high: int, count: int | None) -> int:
-    return high if count is None else min(high, low + count)
 
 
 class VersionedState:
@@ -92,11 +39,12 @@ class VersionedState:
         self.head: dict[bytes, bytes] = {}
         self.number = -1  # last sealed block
         self.oldest = 0  # oldest block whose state can still be read
-        self._live = _Index()  # keys of `head`
-        self._gone = _Index()  # keys that only old blocks have
+        self._live = Index()  # keys of `head`
+        self._gone = Index()  # keys that only old blocks have
         self._past: dict[bytes, tuple[list[int], list[bytes | None]]] = {}
         self._changed: dict[int, tuple[bytes, ...]] = {}  # block -> keys it changed
         self._journals: list[Journal] = [{}]
+        self._deleted: set[bytes] = set()  # keys deleted since the last block, some of which may be back
         self._known: Known | None = None  # once a root was asked for
 
     # -- abi.State
@@ -115,6 +63,7 @@ class VersionedState:
         if value is None:
             del head[key]
             self._live.remove(key)
+            self._deleted.add(key)
         else:
             if old is None:
                 self._live.add(key)
@@ -134,14 +83,13 @@ class VersionedState:
         return self.head.get(key)
 
     def settled_keys(self, prefix: bytes) -> Iterator[bytes]:
-        touched = {key for journal in self._journals for key in journal if key.startswith(prefix)}
-        if touched and hides_entries(prefix):
-            touched = {key for key in touched if not is_entry(key)}
-        live = self._live.under(prefix)
-        if not touched:
-            return iter(live)
-        candidates = sorted(touched.union(live))
-        return (key for key in candidates if key not in touched or self.settled(key) is not None)
+        keys = self._live.under(prefix)
+        deleted = {key for key in self._deleted if key.startswith(prefix)}
+        if deleted and hides_entries(prefix):
+            deleted = {key for key in deleted if not is_entry(key)}
+        if deleted:
+            keys = sorted(deleted.union(keys))
+        return (key for key in keys if self.settled(key) is not None)
 
     def root(self, version: int) -> bytes:
         """The Merkle root of the open state; roots of children that it finds changed are written to it.
@@ -214,7 +162,7 @@ class VersionedState:
             self._remember(number, diff, journal)
         if self._known is not None:
             self._known.note(journal)
-        self._journals = [{}]
+        self._journals, self._deleted = [{}], set()
         self.number = number
         return diff
 
@@ -239,7 +187,7 @@ class VersionedState:
         while self.depth:
             self.rollback()
         self._restore(self._journals[0])
-        self._journals = [{}]
+        self._journals, self._deleted = [{}], set()
 
     def revert(self, number: int) -> Journal:
         """Undo every block above `number`; returns key -> value for all keys this changed."""
@@ -375,76 +323,3 @@ class VersionedState:
     def before(self, number: int) -> Journal:
         """What block `number` replaced: key -> value before it. Only for the newest block."""
         return {key: self._past[key][1][-1] for key in self._changed.get(number, ())}
-
-
-class StateView:
-    """A block's state as an `abi.State`. Writes are allowed inside a transaction and stay in the view."""
-
-    def __init__(self, state: VersionedState, number: int) -> None:
-        self._state, self.number = state, number
-        self._layers: list[Journal] = []
-        self._touched: set[bytes] = set()  # keys that any layer has had
-        self._order = _Index()  # the same, sorted
-
-    def get(self, key: bytes) -> bytes | None:
-        for layer in reversed(self._layers):
-            if key in layer:
-                return layer[key]
-        return self._state.value_at(key, self.number)
-
-    def put(self, key: bytes, value: bytes | None) -> None:
-        if not self._layers:
-            raise ReadOnlyState(f"block {self.number} is sealed: its state cannot be changed")
-        self._layers[-1][key] = value
-        if key not in self._touched:
-            self._touched.add(key)
-            self._order.add(key)
-
-    def keys(self, prefix: bytes) -> Iterator[bytes]:
-        stored = self._state.keys_at(prefix, self.number)
-        written = self._order.under(prefix)
-        if not written:
-            return stored
-        everything = sorted({*written, *stored})
-        return (key for key in everything if self.get(key) is not None)
-
-    def next_key(self, key: bytes) -> bytes | None:
-        stored = self._state.next_key_at(key, self.number)
-        while stored is not None and self.get(stored) is None:
-            stored = self._state.next_key_at(stored, self.number)
-        written = self._order.after(key)
-        while written is not None and (stored is None or written < stored) and self.get(written) is None:
-            written = self._order.after(written)
-        return min((one for one in (stored, written) if one is not None), default=None)
-
-    def settled(self, key: bytes) -> bytes | None:
-        return self._state.value_at(key, self.number)
-
-    def settled_keys(self, prefix: bytes) -> Iterator[bytes]:
-        return self._state.keys_at(prefix, self.number)
-
-    def root(self, version: int) -> bytes:
-        """The Merkle root, private writes included. Raises ConfigError, RuntimeTrap."""
-        digest, written = self._state.root_like(self, version)
-        for key, value in written.items() if self._layers else ():
-            self.put(key, value)
-        return digest
-
-    def begin(self) -> None:
-        self._layers.append({})
-
-    def commit(self) -> None:
-        inner = self._layers.pop()
-        if self._layers:
-            self._layers[-1].update(inner)
-
-    def rollback(self) -> None:
-        self._layers.pop()
-
-    def take(self) -> Journal:
-        """Close the innermost transaction without keeping it; what it wrote."""
-        return self._layers.pop()
-
-    def written(self) -> set[bytes]:
-        """Keys with a private value."""
-        return {key for layer in self._layers for key in layer}

@@ -192,6 +192,8 @@ class _Writer:
 
     def merge(self, node: Node | None, keys: Sequence[bytes], low: int, high: int, start: int) -> Node | None:
         """`node` after the values of a sorted range of keys have changed."""
+        if high - low == 1 and keys[low] == node:  # a leaf of its own: most of what a block changes
+            return node if self.get(keys[low]) is not None else None
         if isinstance(node, Branch):
             key, depth = node.key, node.depth
             if min(shared(keys[low], key, start), shared(keys[high - 1], key, start)) >= depth:

@@ -1,5 +1,5 @@
-"""In which part of a block two chains came apart: the hooks before its extrinsics, the inherents, the call, or the
-hooks after them. The block is made again on both, part by part (see localnet.node.replay)."""
+"""What in a block brought two chains apart: the hooks before its extrinsics, the inherents, the call, or the hooks
+after them. The block is made again on both, part by part (see localnet.node.replay)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 from localnet.net import Localnet
 from localnet.node import replay
 from localnet.node.marks import impersonated_at
-from localnet.rehearsal.items import Items
+from localnet.rehearsal.comparable import Items
+from localnet.rehearsal.versioned import BEGIN
 
 CALL, EARLIER = "the call", "an earlier block"
-HOOKS = {"initialization": "hooks before the extrinsics", "finalization": "hooks after the extrinsics"}
+HOOKS = {"initialization": BEGIN, "finalization": "hooks after the extrinsics"}
 PHASES = {name: phase.capitalize() for phase, name in HOOKS.items()}
 ORDER = (HOOKS["initialization"], "inherents", CALL, HOOKS["finalization"])
 
 
 class Causes:
-    """In which part of a block two chains came apart. The block is made again on both, part by part."""
+    """Of one block, which both have."""
 
     def __init__(self, first: Localnet, second: Localnet, block: int) -> None:
         self._parts = [_parts(net, block) for net in (first, second)]

@@ -1,7 +1,8 @@
 """`localnet differential` and `localnet rehearse`: two runtimes side by side, from the command line.
 
 A runtime is named as `localnet --runtime` takes it: a Wasm file, a chain specification, or a node; "spec" is the
-specification runtime. Both commands end with status 1 when there is something to look at.
+specification runtime. Both commands end with status 0 when all is well, 1 when there is something to look at, 2 when
+they could not look.
 """
 
 from __future__ import annotations
@@ -16,38 +17,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from localnet.errors import ConfigError, LocalnetError
+from localnet.muted import runtimes_muted
 
 if TYPE_CHECKING:
     from localnet.net import Localnet
     from localnet.rehearsal.epochs import Side
 
 SPEC = "spec"
+NAMED = "a Wasm file, a chain specification, or a node's address"
 START = 1_760_000_000_000  # ms: chain time of block 1, the same on every chain
 Sources = Mapping[str, Sequence[Path]]
 
 
 def differential(
-    runtime: Annotated[str, typer.Argument(metavar="RUNTIME", help="The reference: a file or a node.")],
-    other: Annotated[str, typer.Option("--with", help="What is compared with it.")] = SPEC,
+    runtime: Annotated[
+        str, typer.Argument(metavar="RUNTIME", help=f"The reference: {NAMED}; spec: the specification runtime.")
+    ],
+    other: Annotated[str, typer.Option("--with", help="What is compared with it, named alike.")] = SPEC,
     seeds: Annotated[int, typer.Option(min=0, help="Random subnets whose epoch is compared; 0 for none.")] = 200,
     scenario: Annotated[bool, typer.Option(help="Play the scenario on both, block by block.")] = True,
     every: Annotated[bool, typer.Option("--all", help="Go on after the first unexplained difference.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
 ) -> None:
-    """Does one runtime compute what another one does? Epochs of random subnets, and a whole scenario."""
+    """Does one runtime compute what another one does? Epochs of random subnets, and a whole scenario.
+
+    Ends with status 0 when every difference is accounted for, 1 when one is not, 2 when they cannot be compared.
+    """
     from localnet.rehearsal import report
 
     def work() -> tuple[dict[str, Any], list[str], bool]:
+        if not seeds and not scenario:
+            raise ConfigError("with --seeds 0 and --no-scenario there is nothing to compare: leave one of them out")
         document: dict[str, Any] = {"reference": runtime, "other": other}
         lines, agree = [], True
         if seeds:
+            _say(f"an epoch of {seeds} random subnets on both")
             compared = _epochs(runtime, other, seeds)
             document["epochs"], agree = report.epochs_json(compared), compared.agree
             lines += report.epochs_text(compared)
         if scenario and (agree or every):
+            _say("the scenario on both, block by block")
             found = asyncio.run(_differential(runtime, other, every))
             document["scenario"], agree = report.scenario_json(found), agree and found.agree
             lines += report.scenario_text(found)
+        elif scenario:
+            lines.append("scenario: not played, as the epochs differ already: --all plays it")
         return document, lines, agree
 
     _finish(work, json_output)
@@ -57,15 +71,18 @@ def rehearse_with(sources: Sources) -> Callable[..., None]:
     """The command, for a project whose own sources are these."""
 
     def rehearse(
-        old: Annotated[str, typer.Option("--from", help="The runtime that the chain runs.")],
-        new: Annotated[str, typer.Option("--to", help="The one that it is upgraded to.")],
+        old: Annotated[str, typer.Option("--from", help=f"The runtime that the chain runs: {NAMED}.")],
+        new: Annotated[str, typer.Option("--to", help="The one that it is upgraded to, named alike.")],
         source: Annotated[
             list[Path] | None,
             typer.Option(help="Python code whose use of the chain is looked for, a file or a folder."),
         ] = None,
         json_output: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
     ) -> None:
-        """A runtime upgrade before it happens: what breaks, in the state, in the calls, in the code that uses them?"""
+        """A runtime upgrade before it happens: what breaks, in the state, in the calls, in the code that uses them?
+
+        Ends with status 0 when nothing breaks, 1 when something does, 2 when it cannot be rehearsed.
+        """
         from localnet.rehearsal import report as words
         from localnet.rehearsal.uses import sdk_sources
 
@@ -82,7 +99,8 @@ def rehearse_with(sources: Sources) -> Callable[..., None]:
 
 def _finish(work: Callable[[], tuple[dict[str, Any], list[str], bool]], json_output: bool) -> None:
     try:
-        document, lines, good = work()
+        with runtimes_muted():
+            document, lines, good = work()
     except LocalnetError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None

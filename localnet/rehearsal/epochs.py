@@ -18,12 +18,13 @@ from localnet.abi import Runtime, State
 from localnet.codec.scale import compact
 from localnet.errors import ConfigError, LocalnetError, ScaleError
 from localnet.node.blocks import slot_item
+from localnet.node.documents import document_of
 from localnet.node.runtime_api import read_version
-from localnet.rehearsal.documents import Named, document_of
 from localnet.rehearsal.random_subnets import random_subnet
 from localnet.rehearsal.subnet_states import NETUID, PALLET, UNTOUCHED, Subnet, hotkey, write
 from localnet.rehearsal.versioned import EPOCH_RULES, EpochRule
 from localnet.runtime.memory import MemoryState
+from localnet.vocabulary import Vocabulary
 
 RESULTS = (
     "Active", "Rank", "Trust", "Consensus", "Incentive", "Dividends", "ValidatorTrust", "ValidatorPermit",
@@ -44,24 +45,19 @@ class Side:
     """A runtime, its metadata and its version, ready to run epochs."""
 
     runtime: Runtime
-    named: Named
+    words: Vocabulary
     spec: int
     name: str
 
     @classmethod
-    def of(cls, runtime: Runtime, name: str = "", code: bytes | None = None) -> Side:
-        """`code`: for a runtime that is chosen by the state's `:code`."""
-        state = _blank(code)
+    def of(cls, runtime: Runtime, name: str = "") -> Side:
+        """Raises MetadataError, RuntimeTrap."""
+        state = MemoryState()
         spec = read_version(runtime.call("Core_version", b"", state))["specVersion"]
-        named = Named(document_of(runtime, state))
-        return cls(runtime, named, spec, name or f"spec {spec}")
+        return cls(runtime, Vocabulary(document_of(runtime, state)), spec, name or f"spec {spec}")
 
     def holds(self, rule: EpochRule) -> bool:
-        return rule.holds(self.spec, self.named.document)
-
-
-def _blank(code: bytes | None) -> MemoryState:
-    return MemoryState({} if code is None else {b":code": code})
+        return rule.holds(self.spec, self.words.document)
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class Compared:
     """Item -> values that differ."""
     failures: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    """Runtime -> facts of a subnet that it has no storage for."""
+    """Runtime -> items of facts that it has no storage for, or in another form."""
     rules: list[EpochRule] = field(default_factory=list)
     """Rules that one side does not have, taken out of the subnets."""
 
@@ -120,15 +116,15 @@ def compare(first: Side, second: Side, seeds: Sequence[int]) -> Compared:
 
 
 def _comparable(first: Side, second: Side, item: str) -> bool:
-    entries = first.named.entry(PALLET, item), second.named.entry(PALLET, item)
-    return entries[0] is not None and entries[1] is not None
+    return all((PALLET, item) in side.words.document.storage for side in (first, second))
 
 
 def _compare_one(first: Side, second: Side, seed: int, subnet: Subnet, compared: Compared) -> None:
     results = []
     for side in (first, second):
         try:
-            state, compared.left_out[side.name] = run_epoch(side, subnet)
+            state, left_out = run_epoch(side, subnet)
+            compared.left_out[side.name] = sorted({*compared.left_out.get(side.name, ()), *left_out})
             results.append({item: _result(side, state, item, subnet.size) for item in compared.items})
         except (LocalnetError, ScaleError) as error:
             compared.failures.append(f"seed {seed}: no epoch on {side.name}: {type(error).__name__}: {error}")
@@ -150,33 +146,34 @@ def _differences(seed: int, item: str, one: list[Any], other: list[Any], compare
             yield Difference(seed, item, uid, values)
 
 
-def run_epoch(side: Side, subnet: Subnet, code: bytes | None = None) -> tuple[State, list[str]]:
+def run_epoch(side: Side, subnet: Subnet) -> tuple[State, list[str]]:
     """The state after the subnet's epoch, and the facts that the runtime has no storage for.
 
     Raises RuntimeTrap; ConfigError when the block did not run the epoch.
     """
-    state = _blank(code)
+    state = MemoryState()
     _put(side, state, "System", "LastRuntimeUpgrade", {"spec_version": side.spec, "spec_name": "node-subtensor"})
     _put(side, state, "Aura", "Authorities", [AUTHORITY])
-    left_out = write(subnet, side.named, side.spec, state)
+    left_out = write(subnet, side.words, side.spec, state)
     header = bytes(32) + compact(subnet.block) + bytes(64) + compact(1) + slot_item(subnet.block)
     side.runtime.call("Core_initialize_block", header, state)
-    if side.named.entry(PALLET, "Emission") is None or UNTOUCHED in _result(side, state, "Emission", subnet.size):
+    if (PALLET, "Emission") not in side.words.document.storage or UNTOUCHED in _result(
+        side, state, "Emission", subnet.size
+    ):
         raise ConfigError(f"{side.name} ran no epoch in block {subnet.block}")
     return state, left_out
 
 
 def _put(side: Side, state: MemoryState, pallet: str, item: str, value: Any) -> None:
-    entry = side.named.entry(pallet, item)
-    if entry is not None:
-        state.put(entry.prefix, side.named.registry.encode(entry.value, value))
+    if (pallet, item) in side.words.document.storage:
+        state.put(*side.words.storage_write(pallet, item, (), value))
 
 
 def _result(side: Side, state: State, item: str, size: int) -> list[Any]:
-    entry = side.named.entry(PALLET, item)
-    assert entry is not None  # only what both have is compared
-    if item not in MAPS:
-        vector: list[Any] = side.named.decode(entry, state.get(side.named.key(entry, (NETUID,))))
-        return vector
-    values = [state.get(side.named.key(entry, MAPS[item](uid))) for uid in range(size)]
-    return [side.named.decode(entry, value) for value in values]
+    """Of an item that the runtime has."""
+    entry = side.words.entry(PALLET, item)
+
+    def read(*keys: Any) -> Any:
+        return side.words.stored(entry, state.get(side.words.key_of(entry, keys)))
+
+    return [read(*MAPS[item](uid)) for uid in range(size)] if item in MAPS else list(read(NETUID))

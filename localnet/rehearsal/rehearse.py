@@ -19,19 +19,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from localnet.codec.compare import Change, compare
-from localnet.errors import ConfigError, LocalnetError
+from localnet.codec.compare import NEW_DEFAULT, Change, compare
+from localnet.codec.document import KEY_BYTES, Document, twox128
+from localnet.errors import ConfigError, LocalnetError, ScaleError
 from localnet.net import Localnet
-from localnet.node.runtime_api import CODE, read_version
-from localnet.rehearsal.contents import Contents, contents
+from localnet.node.runtime_api import CODE
 from localnet.rehearsal.differential import essential
 from localnet.rehearsal.scenario import Played, Step, perform
-from localnet.rehearsal.stage import Said, Solo, Want, by_names, play
-from localnet.rehearsal.uses import Use, scan
+from localnet.rehearsal.stage import Said, Solo, Want, by_names, play, spec_version
+from localnet.rehearsal.uses import Use, ensure_exists, scan
 
 MAX_MIGRATION = 500  # blocks that migrations in parts may take here
 BREAKING = ("storage", "call", "api")  # kinds of things that do not work any more when they change
+VERSION_KEY = twox128(b":__STORAGE_VERSION__:")
+MAX_EXAMPLES = 3  # values shown of an item that cannot be decoded
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a state holds, by name. `undecodable`: item -> (how many values, what was said of some)."""
+
+    versions: Mapping[str, int]
+    items: Mapping[str, int]
+    unknown: Mapping[str, int]
+    undecodable: Mapping[str, tuple[int, tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,8 @@ class StepChange:
 @dataclass
 class Rehearsal:
     names: tuple[str, str]
-    specs: tuple[int, int] = (0, 0)
+    specs: tuple[int, int | None] = (0, None)
+    """None where the chain never ran the new code."""
     blocks: int = 0
     """That the upgrade took, migrations included."""
     failed: str | None = None
@@ -92,7 +105,7 @@ class Rehearsal:
             ]
         said += [f"{one.step}: {one.what} gave {one.before}, now {one.after}" for one in self.steps if one.broke]
         for who, changes in self.used.items():
-            hurt = [change for change in changes if change.what != "added" and change.kind in BREAKING]
+            hurt = [change for change in changes if breaks(change)]
             said += [f"{who} uses what changed: {change}" for change in hurt]
         return said
 
@@ -109,9 +122,11 @@ async def rehearse(
     """On a chain that runs the old runtime in manual mode, at genesis. `code`: of the new one, as a chain stores it;
     `sources`: who -> the source files whose uses of the chain count.
 
-    Raises ConfigError when the scenario does not get through on the old runtime.
+    Raises ConfigError when the scenario does not get through on the old runtime, and for sources that are not there.
     """
-    report = Rehearsal(names, (_spec(net), 0))
+    for path in (path for paths in (sources or {}).values() for path in paths):
+        ensure_exists(path)
+    report = Rehearsal(names, (spec_version(net), None))
     old = net.client.document
     progress(f"the scenario on {names[0]}")
     _whole(names[0], await perform(Solo(net), steps))
@@ -122,8 +137,8 @@ async def rehearse(
     report.blocks = net.block - start
     if report.failed is not None:
         return report
-    report.specs = (report.specs[0], _spec(net))
-    report.after = contents(net)
+    report.specs = (report.specs[0], spec_version(net))
+    report.after = contents(net, old)
     new = net.client.document
     report.changes = compare(old, new).changes
     report.used = {who: using(scan(paths, (old, new)), report.changes) for who, paths in (sources or {}).items()}
@@ -135,10 +150,6 @@ async def rehearse(
     report.played[0].extend(_whole(names[0], await perform(Solo(net), steps)))
     report.steps = step_changes(*report.played)
     return report
-
-
-def _spec(net: Localnet) -> int:
-    return int(read_version(net.chain.call("Core_version", b""))["specVersion"])
 
 
 def _whole(name: str, played: list[Played]) -> list[Played]:
@@ -175,7 +186,50 @@ def _migrating(net: Localnet) -> bool:
 CURSORS = (("MultiBlockMigrations", "Cursor"),)
 
 
+# -- what a state holds ---------------------------------------------------------------------------------------------
+
+
+def contents(net: Localnet, before: Document | None = None) -> Contents:
+    """All of the head's state, under the metadata of the runtime that makes the next block. `before`: of the one before
+    it, for the names of pallets that are gone."""
+    words = net.client.vocabulary
+    pallets = {**_pallet_prefixes(before or words.document), **_pallet_prefixes(words.document)}
+    versions, items, unknown = {}, Counter[str](), Counter[str]()
+    bad: dict[str, list[str]] = {}
+    for key, value in net.chain.state.head.items():
+        pallet = pallets.get(key[:16])
+        if pallet is not None and key[16:] == VERSION_KEY:
+            versions[pallet] = int.from_bytes(value, "little")
+            continue
+        entry = words.document.by_prefix.get(key[:32])
+        if entry is None:
+            if not key.startswith(b":"):  # the state's own keys, such as :code
+                unknown[pallet or "0x" + key[:16].hex()] += 1
+            continue
+        name = f"{entry.pallet}.{entry.name}"
+        items[name] += 1
+        try:
+            if all(hasher in KEY_BYTES for hasher in entry.hashers):  # others do not tell their keys
+                words.document.read_keys(entry, key)
+            words.stored(entry, value)
+        except ScaleError as error:
+            bad.setdefault(name, []).append(f"0x{key.hex()} holds 0x{value[:32].hex()}: {error}")
+    undecodable = {name: (len(said), tuple(said[:MAX_EXAMPLES])) for name, said in sorted(bad.items())}
+    return Contents(versions, items, unknown, undecodable)
+
+
+def _pallet_prefixes(document: Document) -> dict[bytes, str]:
+    """The first 16 bytes of a pallet's keys -> its name."""
+    prefixes = {twox128(name.encode()): name for name in document.pallet_index}
+    return prefixes | {entry.prefix[:16]: entry.pallet for entry in document.storage.values()}
+
+
 # -- comparing ------------------------------------------------------------------------------------------------------
+
+
+def breaks(change: Change) -> bool:
+    """Whether what uses the item does not work any more as it did. Storage with another default does."""
+    return change.what != "added" and change.kind in BREAKING and change.detail != NEW_DEFAULT
 
 
 def using(uses: set[Use], changes: Sequence[Change]) -> list[Change]:

@@ -2,7 +2,7 @@
 
 Money, a subnet, its hyperparameters, neurons, stakes, takes, children, what neurons tell about themselves, weights set
 openly, committed and revealed, several settings of consensus with epochs in between, stake moved and taken out,
-mechanisms, root. What each step does is in acts.py.
+mechanisms, root. What each step does is in steps.py.
 
 A step that a runtime has no call for ends there (`NoForm`) and is reported as skipped; what it did until then stays. A
 call that fails is no reason to stop: its error is part of what is compared.
@@ -16,7 +16,7 @@ from functools import partial
 from typing import TypeAlias
 
 from localnet.errors import LocalnetError
-from localnet.rehearsal import acts
+from localnet.rehearsal import steps as do
 from localnet.rehearsal.stage import NoForm, Said, Stage
 
 Act: TypeAlias = "Callable[[Stage], Awaitable[None]]"
@@ -44,6 +44,7 @@ async def perform(stage: Stage, steps: Sequence[Step] = (), played: list[Played]
     played = [] if played is None else played
     for step in steps or SCENARIO:
         before, skipped, broke = len(stage.said), None, None
+        stage.notes.step = step.name
         try:
             await step.act(stage)
         except NoForm as error:
@@ -57,25 +58,25 @@ async def perform(stage: Stage, steps: Sequence[Step] = (), played: list[Played]
 
 
 SCENARIO: tuple[Step, ...] = (
-    Step("fund accounts", acts.fund),
-    Step("transfer", acts.transfer),
-    Step("found a subnet", acts.found),
-    Step("set hyperparameters", acts.hyperparameters),
-    Step("start the subnet", acts.start),
-    Step("set what is left", acts.other_hyperparameters),
-    Step("register neurons", acts.register),
-    Step("stake", acts.stake),
-    Step("set takes", acts.take),
-    Step("give children", acts.children),
-    Step("serve", acts.serve),
-    Step("tell identities", acts.identities),
-    Step("publish a commitment", acts.commitment),
-    Step("set weights", acts.open_weights),
-    *(Step(f"epochs: {name}", partial(acts.settings, hyper=hyper)) for name, hyper in acts.GRID.items()),
-    Step("commit and reveal weights", acts.commit_reveal),
-    Step("move stake", acts.move_stake),
-    Step("remove stake", acts.remove_stake),
-    Step("mechanisms", acts.mechanisms),
-    Step("root", acts.root),
-    Step("calls that fail", acts.bare_call),
+    Step("fund accounts", do.fund),
+    Step("transfer", do.transfer),
+    Step("found a subnet", do.found),
+    Step("set hyperparameters", do.hyperparameters),
+    Step("start the subnet", do.start),
+    Step("set what is left", do.other_hyperparameters),
+    Step("register neurons", do.register),
+    Step("stake", do.stake),
+    Step("set takes", do.take),
+    Step("give children", do.children),
+    Step("serve", do.serve),
+    Step("tell identities", do.identities),
+    Step("publish a commitment", do.commitment),
+    Step("set weights", do.open_weights),
+    *(Step(f"epochs: {name}", partial(do.settings, hyper=hyper)) for name, hyper in do.GRID.items()),
+    Step("commit and reveal weights", do.commit_reveal),
+    Step("move stake", do.move_stake),
+    Step("remove stake", do.remove_stake),
+    Step("mechanisms", do.mechanisms),
+    Step("root", do.root),
+    Step("calls that fail", do.bare_call),
 )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from localnet.calls import Form
+from localnet.calls import Form, chosen
 from localnet.client import Outcome
 from localnet.developer import origin_of
 from localnet.errors import LocalnetError, MetadataError, PoolRejected, ScaleError
@@ -24,6 +24,7 @@ from localnet.net import Localnet
 from localnet.node.author import Changes
 from localnet.node.blocks import Block
 from localnet.node.marks import Impersonated, Origin, impersonated_at, unsigned
+from localnet.node.runtime_api import read_version
 
 MakeForm: TypeAlias = "Callable[[Localnet], Form]"
 
@@ -55,10 +56,12 @@ class Said:
 
 @dataclass
 class Notes:
-    """What later steps need from earlier ones."""
+    """What later steps need from earlier ones. `step`: the name of the one that is played; `unknown`: hyperparameters
+    that were left alone because a runtime does not know them."""
 
     netuid: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
+    step: str = ""
+    unknown: set[str] = field(default_factory=set)
 
 
 class Stage(Protocol):
@@ -124,6 +127,11 @@ class Solo:
         await self.net.mine(blocks)
 
 
+def spec_version(net: Localnet) -> int:
+    """Of the runtime that makes the next block."""
+    return int(read_version(net.chain.call("Core_version", b""))["specVersion"])
+
+
 def by_names(pallet: str, call: str, **arguments: Any) -> MakeForm:
     """A call that has had one form ever since it exists."""
     return lambda net: (pallet, call, arguments)
@@ -132,9 +140,4 @@ def by_names(pallet: str, call: str, **arguments: Any) -> MakeForm:
 def first_of(forms: Sequence[Form]) -> MakeForm:
     """The first form that the runtime has with exactly these arguments."""
 
-    def choose(net: Localnet) -> Form:
-        from localnet.calls import chosen
-
-        return chosen(net.client.vocabulary, forms)
-
-    return choose
+    return lambda net: chosen(net.client.vocabulary, forms)

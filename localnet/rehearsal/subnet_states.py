@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from localnet.abi import State
 from localnet.errors import ScaleError
-from localnet.rehearsal.documents import Named
+from localnet.vocabulary import Vocabulary
 
 PALLET = "SubtensorModule"
 NETUID = 7
@@ -184,16 +184,16 @@ def _family(s: Subnet) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
         yield "ParentKeys", (hotkey(uid), NETUID), [(share, hotkey(parent)) for share, parent in taken]
 
 
-def write(subnet: Subnet, named: Named, spec: int, state: State) -> list[str]:
+def write(subnet: Subnet, words: Vocabulary, spec: int, state: State) -> list[str]:
     """Store what the runtime has a place for; the names of the items that it does not have, or has in another form."""
     left_out = set()
     for item, keys, value in subnet.storage(spec):
-        entry = named.entry(PALLET, item)
+        entry = words.document.storage.get((PALLET, item))
         if entry is None or len(entry.keys) != len(keys):
             left_out.add(item)
             continue
         try:
-            state.put(named.key(entry, keys), named.registry.encode(entry.value, value))
+            state.put(words.key_of(entry, keys), words.registry.encode(entry.value, value))
         except ScaleError:
             left_out.add(item)
     return sorted(left_out)

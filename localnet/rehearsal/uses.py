@@ -57,8 +57,7 @@ def scan(paths: Sequence[Path], documents: Iterable[Document]) -> set[Use]:
     names = Names(documents)
     found: set[Use] = set()
     for path in paths:
-        if not path.exists():
-            raise ConfigError(f"{path} does not exist: name a Python file, or a directory of them")
+        ensure_exists(path)
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             try:
                 tree = ast.parse(file.read_bytes(), str(file))
@@ -66,6 +65,12 @@ def scan(paths: Sequence[Path], documents: Iterable[Document]) -> set[Use]:
                 raise ConfigError(f"{file} cannot be read as Python: {error}") from error
             found.update(_in_tree(tree, names))
     return found
+
+
+def ensure_exists(path: Path) -> None:
+    """Raises ConfigError."""
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: name a Python file, or a directory of them")
 
 
 def _in_tree(tree: ast.AST, names: Names) -> Iterator[Use]:

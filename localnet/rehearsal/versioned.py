@@ -157,7 +157,9 @@ class Versioned:
     """A difference that two versions are expected to show, one below `since` and one from it on.
 
     `items`: of SubtensorModule, or "Pallet.Item"; or calls as reports name them, which then may end differently.
-    `causes`: what changes the items, as in a difference; nothing: whatever does.
+    `causes`: what changes the items, as in a difference; nothing: whatever does. `exact`: whether two values, of the
+    older version and of the newer one, are apart as the change has it; None: they are not looked at, and the row
+    accounts for any two, a mistake among them too.
     """
 
     items: tuple[str, ...]
@@ -165,15 +167,47 @@ class Versioned:
     what: str
     source: str
     causes: tuple[str, ...] = ()
+    exact: Callable[[Any, Any], bool] | None = None
 
-    def covers(self, item: str, cause: str, specs: tuple[int, int]) -> bool:
+    @property
+    def checked(self) -> bool:
+        """Whether it looks at the values. Rows of no version (`since` 0) are `explain_money`'s, which does."""
+        return self.exact is not None or self.since == 0
+
+    def covers(self, item: str, cause: str, specs: tuple[int, int], values: tuple[Any, Any] | None = None) -> bool:
+        """`values`: of the reference and of the other; None for a call."""
         named = item in self.items or item.removeprefix(f"{PALLET}.") in self.items
-        return (
-            named and (not self.causes or cause in self.causes) and (specs[0] < self.since) != (specs[1] < self.since)
-        )
+        between = (specs[0] < self.since) != (specs[1] < self.since)
+        if not named or not between or (self.causes and cause not in self.causes):
+            return False
+        if self.exact is None or values is None:
+            return True
+        return self.exact(*(values if specs[0] < specs[1] else values[::-1]))
+
+
+def _nothing(older: Any, newer: Any) -> bool:
+    """The newer version keeps it elsewhere."""
+    return newer in (None, 0, {"bits": 0}) and newer != older
+
+
+def _earlier(older: Any, newer: Any) -> bool:
+    """A block's number that the newer version does not write here any more."""
+    return int(newer or 0) < int(older)
+
+
+def _one_more(older: Any, newer: Any) -> bool:
+    """One permit more, and all others as they are."""
+    if len(older) != len(newer):
+        return False
+    return [pair for pair in zip(older, newer, strict=True) if pair[0] != pair[1]] == [(False, True)]
+
+
+def _same_space(older: Any, newer: Any) -> bool:
+    return bool(older["used_space"] == newer["used_space"])
 
 
 BEGIN = "hooks before the extrinsics"
+FOUNDING = ("register_network", "sudo_add_network", "")  # "": the call itself, which ends differently
 TRADES = (
     "add_stake", "add_stake of too much", "add_stake on root", "remove_stake", "unstake_all", "move_stake",
     "transfer_stake", "swap_stake", "burned_register", "register_network", "root_register",
@@ -186,7 +220,7 @@ VERSIONED = (
     ),
     Versioned(
         ("Alpha", "TotalHotkeyShares"), 366, "shares of stake are in AlphaV2 and TotalHotkeySharesV2, as floats",
-        "136f007a8, pallets/subtensor/src/lib.rs",
+        "136f007a8, pallets/subtensor/src/lib.rs", exact=_nothing,
     ),
     Versioned(
         ("System.Account", "Balances.TotalIssuance", "TotalIssuance"), 391,
@@ -210,16 +244,17 @@ VERSIONED = (
          "RegistrationsThisBlock", "POWRegistrationsThisInterval", "RAORecycledForRegistration", "SubnetLocked"), 371,
         "a registration's price rises with each and decays with every block; before, it was adjusted by counts per "
         "interval", "41d67e5a7 and 115c42049, pallets/subtensor/src/subnets/registration.rs",
+        (BEGIN, "burned_register", "root_register", *FOUNDING),
     ),
     Versioned(
         ("AdjustmentAlpha", "AdjustmentInterval", "MinDifficulty", "MaxDifficulty", "TargetRegistrationsPerInterval",
          "MaxRegistrationsPerBlock", "Yuma3On", "register_network"), 371,
-        "defaults of a new subnet", "pallets/subtensor/src/subnets/subnet.rs", (),
+        "defaults of a new subnet", "pallets/subtensor/src/subnets/subnet.rs", FOUNDING,
     ),
     Versioned(
         ("LastTxBlockDelegateTake", "LastTxBlockChildKeyTake"), 301,
         "last blocks of rate limits are in LastRateLimitedBlock",
-        "94fca5763, pallets/subtensor/src/utils/rate_limiting.rs",
+        "94fca5763, pallets/subtensor/src/utils/rate_limiting.rs", exact=_earlier,
     ),
     Versioned(
         ("Consensus", "Incentive", "Dividends", "ValidatorTrust", "StakeWeight", "Bonds", "LoadedEmission", "Weights",
@@ -247,7 +282,8 @@ VERSIONED = (
         "842108c75, pallets/subtensor/src/subnets/serving.rs", ("", "serve_axon"),
     ),
     Versioned(
-        ("ValidatorPermit",), 393, "the owner's hotkey always has a permit", f"69627c0d5, {RULE_SOURCE}",
+        ("ValidatorPermit",), 393, "the owner's hotkey always has a permit", f"69627c0d5, {RULE_SOURCE}", (BEGIN,),
+        _one_more,
     ),
     Versioned(
         ("NetworkPowRegistrationAllowed", "sudo_set_network_pow_registration_allowed"), 371,
@@ -268,18 +304,19 @@ VERSIONED = (
     ),
     Versioned(
         ("Commitments.UsedSpaceOf",), 404, "epochs are counted, not derived from the block's number",
-        "d30a76f38, pallets/commitments/src/lib.rs",
+        "d30a76f38, pallets/commitments/src/lib.rs", exact=_same_space,
     ),
     Versioned(
         ("LastColdkeyHotkeyStakeBlock",), 426, "noted for stake on root only",
-        "absent from the staking calls at spec 425",
+        "absent from the staking calls at spec 425", exact=_earlier,
     ),
 )  # fmt: skip
 
 
-def explain(item: str, cause: str, specs: tuple[int, int]) -> Versioned | None:
-    """The row that accounts for a storage item that differs."""
-    return next((row for row in VERSIONED if row.covers(item, cause, specs)), None)
+def explain(item: str, cause: str, specs: tuple[int, int], values: tuple[Any, Any]) -> Versioned | None:
+    """The row that accounts for a storage item that differs, one that looks at the values before one that does not."""
+    rows = [row for row in VERSIONED if row.covers(item, cause, specs, values)]
+    return min(rows, key=lambda row: not row.checked, default=None)
 
 
 def explain_call(what: str, specs: tuple[int, int]) -> Versioned | None:

@@ -14,7 +14,7 @@ from localnet.abi import State
 from localnet.codec.compare import compare_storage
 from localnet.codec.document import Document
 from localnet.errors import ChainError, LocalnetError
-from localnet.runtime.profile import MAINNET, Profile
+from localnet.runtime.profile import FAST, MAINNET, Profile
 from localnet.runtime.runtime import SpecRuntime
 
 MOST_NAMED = 5
@@ -69,8 +69,7 @@ def explain(document: Document, state: State, data: bytes) -> bytes:
 
     Raises ChainError that names what the two runtimes do not have in common, or says why there is nothing to explain.
     """
-    profile, missing = _profile(document)
-    specification = SpecRuntime(profile)
+    specification = SpecRuntime(_profile(document))
     watched = Watched(state)
     answer, failure = b"", None
     try:
@@ -80,7 +79,7 @@ def explain(document: Document, state: State, data: bytes) -> bytes:
     except Exception as error:  # it reads what another runtime wrote: whatever that breaks, the shapes say why
         failure = ChainError(f"the specification's rules cannot read this state: {type(error).__name__}: {error}")
     asked = [name for name, entry in specification.document.storage.items() if entry.prefix in watched.asked]
-    differences = [*missing, *map(str, compare_storage(document, specification.document, asked))]
+    differences = list(map(str, compare_storage(document, specification.document, asked)))
     if differences:
         rest = f"; and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
         raise ChainError(
@@ -93,8 +92,9 @@ def explain(document: Document, state: State, data: bytes) -> bytes:
     return answer
 
 
-def _profile(document: Document) -> tuple[Profile, list[str]]:
-    """The constants that differ between profiles, as this runtime has them; and those that it does not have."""
+def _profile(document: Document) -> Profile:
+    """Constants that differ between profiles, as this runtime has them; no epoch asks for those that it does not have.
+    Limits that are no constants are those of the profile with the same slot."""
     known = {one: int(document.constants[one]) for one in MAINNET.constants if one in document.constants}
-    missing = [f"added constant {pallet}.{name}" for pallet, name in MAINNET.constants if (pallet, name) not in known]
-    return Profile("borrowed", known.get(("Aura", "SlotDuration"), MAINNET.slot_ms), known), missing
+    slot = known.get(("Aura", "SlotDuration"), MAINNET.slot_ms)
+    return Profile(FAST.name if slot == FAST.slot_ms else MAINNET.name, slot, known)

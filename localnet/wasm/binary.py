@@ -8,7 +8,7 @@ rewrites two things, as the released node does for one of them:
     every mutable global is exported, so that it can be put back before the next call
 
 With no instruction that changes tables or drops segments (the engine refuses those proposals), memory and mutable
-globals are all the state an instance has: restoring both makes it new.
+globals are all the state an instance has: instance.py puts both back.
 """
 
 from __future__ import annotations
@@ -17,17 +17,32 @@ import re
 from dataclasses import dataclass, field
 
 from localnet.errors import RuntimeCodeError
-from localnet.wasm.limits import MAX_CODE, MAX_STATIC, PAGE
+from localnet.wasm.format import (
+    CODE,
+    CUSTOM,
+    DATA,
+    EXPORTS,
+    FUNCTIONS,
+    GLOBALS,
+    IMPORTS,
+    MAGIC,
+    MEMORIES,
+    TYPES,
+    Reader,
+    leb,
+    named,
+    sections,
+)
+from localnet.wasm.limits import MAX_STATIC, PAGE
 
-MAGIC = b"\0asm\1\0\0\0"
-CUSTOM, TYPES, IMPORTS, FUNCTIONS, MEMORIES, GLOBALS, EXPORTS, DATA = 0, 1, 2, 3, 5, 6, 7, 11  # sections
 FUNCTION, TABLE, MEMORY, GLOBAL = range(4)  # kinds of imports and exports
 I32, I64 = 0x7F, 0x7E
 NAMES = {I32: "i32", I64: "i64", 0x7D: "f32", 0x7C: "f64"}
 ENTRY_POINT = ((I32, I32), (I64,))
 MUTABLE = "localnet:mutable:"  # our name for an exported global, its index follows
-MAX_ITEMS = 1_000_000  # of a section: wasmparser's MAX_WASM_FUNCTIONS
 MAX_IMPORTS = 1000  # released runtimes have about 50
+MAX_MUTABLE = 1000  # mutable globals; released runtimes have one
+SMALL = 64 * 1024  # bytes of code whose functions are looked at, see `Facts.work`
 IMPORT_NAME = re.compile("[A-Za-z0-9_]{1,100}")  # the name ends up in the text of the companion
 MIN_STACK = PAGE  # bytes: what lies below a smaller "stack pointer" is not taken for a stack
 
@@ -37,112 +52,18 @@ Signature = tuple[tuple[int, ...], tuple[int, ...]]  # value types of parameters
 @dataclass
 class Facts:
     """A module. `code` is the rewritten one, `low` the lowest byte of memory that has to be restored, `pages` and
-    `most` its memory's bounds in 64 KiB pages, `mutable` the value types of its mutable globals by index."""
+    `most` its memory's bounds in 64 KiB pages, `mutable` the value types of its mutable globals by index, `work` says
+    how long a compiler may take: bytes times variables, over all functions (None: of large code it is not known)."""
 
     code: bytes = b""
     imports: dict[str, Signature] = field(default_factory=dict)
     exports: dict[str, Signature] = field(default_factory=dict)
-    custom: dict[str, bytes] = field(default_factory=dict)
     pages: int = 0
     most: int | None = None
     heap_base: int = 0
     low: int = 0
     mutable: dict[int, int] = field(default_factory=dict)
-
-
-class Reader:
-    """A cursor that refuses to run past the end. Raises RuntimeCodeError."""
-
-    def __init__(self, data: bytes, offset: int = 0, end: int | None = None) -> None:
-        self.data, self.offset, self.end = data, offset, len(data) if end is None else end
-
-    def take(self, size: int) -> bytes:
-        start, self.offset = self.offset, self.offset + size
-        if self.offset > self.end:
-            raise RuntimeCodeError("the Wasm code is truncated or damaged: a part of it ends too early")
-        return self.data[start : self.offset]
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def number(self, bits: int = 32, signed: bool = False) -> int:
-        """LEB128."""
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= bits:
-                raise RuntimeCodeError("the Wasm code is damaged: a number is too long")
-        if signed and byte & 0x40:
-            value -= 1 << shift
-        return value
-
-    def count(self) -> int:
-        """How many items follow: no more than an engine takes."""
-        count = self.number()
-        if count > MAX_ITEMS:
-            raise RuntimeCodeError(f"the Wasm code has a section of {count:,} items, more than {MAX_ITEMS:,}")
-        return count
-
-    def name(self) -> str:
-        try:
-            return self.take(self.number()).decode()
-        except UnicodeDecodeError as error:
-            raise RuntimeCodeError(f"the Wasm code is damaged: a name is not text: {error}") from error
-
-    def limits(self) -> tuple[int, int | None]:
-        flags = self.byte()
-        if flags > 1:
-            raise RuntimeCodeError("the Wasm code uses shared or 64-bit memory, which a runtime cannot have")
-        least = self.number()
-        return least, self.number() if flags else None
-
-    def types(self) -> tuple[int, ...]:
-        return tuple(self.take(self.number()))
-
-
-def leb(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def named(text: str) -> bytes:
-    raw = text.encode()
-    return leb(len(raw)) + raw
-
-
-def sections(code: bytes) -> list[tuple[int, int, int]]:
-    """(id, start, end) of every section's content. Raises RuntimeCodeError for what is not a whole Wasm module."""
-    if len(code) > MAX_CODE:
-        raise RuntimeCodeError(f"the code has {len(code):,} bytes; a runtime has at most {MAX_CODE:,}")
-    if code[:4] != MAGIC[:4]:
-        raise RuntimeCodeError(f"this is not Wasm code: it starts with {code[:8].hex() or 'nothing'}, not 0061736d")
-    if code[:8] != MAGIC:
-        raise RuntimeCodeError(f"Wasm of version {code[4:8].hex()}: a runtime is a core module of version 1")
-    reader, found = Reader(code, 8), []
-    while reader.offset < len(code):
-        kind, size = reader.byte(), reader.number()
-        found.append((kind, reader.offset, reader.offset + size))
-        reader.take(size)
-    return found
-
-
-def custom_sections(code: bytes) -> dict[str, bytes]:
-    """Custom sections by name, the first of each. Raises RuntimeCodeError."""
-    found: dict[str, bytes] = {}
-    for kind, start, end in sections(code):
-        if kind == CUSTOM:
-            reader = Reader(code, start, end)
-            name = reader.name()
-            found.setdefault(name, code[reader.offset : end])
-    return found
+    work: int | None = 0
 
 
 def inspect(code: bytes) -> Facts:
@@ -163,12 +84,11 @@ class _Inspection:
         parts = sections(code)
         readers = {
             TYPES: self._types, IMPORTS: self._imports, FUNCTIONS: self._functions, MEMORIES: self._memories,
-            GLOBALS: self._globals, EXPORTS: self._exports, DATA: self._data,
+            GLOBALS: self._globals, EXPORTS: self._exports, CODE: self._bodies, DATA: self._data,
         }  # fmt: skip
         for kind, start, end in parts:
             if kind in readers:
                 readers[kind](Reader(code, start, end))
-        self.facts.custom = custom_sections(code)
         self._conclude()
         self.facts.code = self._rewritten(parts)
 
@@ -218,6 +138,8 @@ class _Inspection:
                 if kind not in NAMES:
                     raise RuntimeCodeError("the Wasm code has a mutable global that is not a number")
                 self.facts.mutable[index] = kind
+        if len(self.facts.mutable) > MAX_MUTABLE:
+            raise RuntimeCodeError(f"the Wasm code has more than {MAX_MUTABLE:,} mutable globals, which no runtime has")
 
     def _constant(self, r: Reader) -> int | None:
         """A constant expression: its value when it is a plain integer."""
@@ -253,6 +175,26 @@ class _Inspection:
                 if value is None or self.globals[index][:2] != (I32, False):
                     raise RuntimeCodeError("this is not a Substrate runtime: its __heap_base is not a constant")
                 self.facts.heap_base = value
+
+    def _bodies(self, r: Reader) -> None:
+        """How much work a compiler has with them: it keeps track of every variable of a function in all of its blocks,
+        so a few kilobytes can take it minutes and gigabytes."""
+        if r.end - r.offset > SMALL:
+            self.facts.work = None
+            return
+        work, imported = 0, len(self.facts.imports)
+        for at in range(r.count()):
+            size = r.number()
+            inside = Reader(self.code, r.offset, r.end)
+            variables = 1
+            for _ in range(inside.count()):
+                variables += inside.number()
+                inside.byte()
+            if imported + at < len(self.functions):
+                variables += len(self._signature(self.functions[imported + at])[0])
+            work += variables * size
+            r.take(size)
+        self.facts.work = work
 
     def _data(self, r: Reader) -> None:
         for _ in range(r.count()):

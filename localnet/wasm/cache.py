@@ -12,24 +12,58 @@ import logging
 import os
 import stat
 import tempfile
+import time
 from hashlib import blake2b
 from pathlib import Path
 
 import xxhash
 
+from localnet.cache_dir import cache_directory
+from localnet.wasm.limits import MAX_COMPILED
+
 log = logging.getLogger(__name__)
 
 MAGIC = b"localnet compiled 1\n"
 CHECKSUM = 16  # bytes: XXH3-128, against accidents; against others there is the directory's mode
-MAX_FILE = 1 << 30  # bytes
 KEPT = 16  # files; the least recently used go first
+WRITING = ".writing-"  # files that somebody writes at the moment begin with it
+ABANDONED = 3600.0  # seconds after which nobody does any more
 
 
 def default_directory() -> Path:
-    """`runtimes` in $TOUCHSTONE_CACHE, else in $XDG_CACHE_HOME/touchstone, else in ~/.cache/touchstone."""
-    chosen, home = os.environ.get("TOUCHSTONE_CACHE", ""), os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
-    return (Path(chosen) if chosen else base / "touchstone") / "runtimes"
+    """Raises ConfigError when there is no place for one."""
+    return cache_directory() / "runtimes"
+
+
+def write(path: Path, *parts: bytes) -> None:
+    """A file, whole or not at all. Raises OSError; nothing is left then."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=WRITING)
+    try:
+        with open(descriptor, "wb") as file:
+            for part in parts:
+                file.write(part)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def trim(where: Path, pattern: str, most: int) -> None:
+    """Keep the `most` files of this pattern that were used last, and nothing that a killed process left half written.
+    Others may do the same at the same time."""
+    ages: list[tuple[float, Path]] = []
+    for path in where.glob(pattern):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            ages.append((path.stat().st_mtime, path))
+    old = [path for _, path in sorted(ages)[:-most]]
+    for path in where.glob(f"{WRITING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                old.append(path)
+    for path in old:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def key(*parts: bytes) -> str:
@@ -83,8 +117,11 @@ class CompiledCache:
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
             with open(descriptor, "rb") as file:
-                if os.fstat(descriptor).st_size > MAX_FILE:
+                found = os.fstat(descriptor)
+                if found.st_size > len(MAGIC) + CHECKSUM + MAX_COMPILED:
                     raise ValueError("it is too large")
+                if hasattr(os, "geteuid") and found.st_uid != os.geteuid():  # the directory was exchanged meanwhile
+                    raise ValueError("it belongs to somebody else")
                 data = file.read()
             start = len(MAGIC) + CHECKSUM
             payload = data[start:]
@@ -109,21 +146,8 @@ class CompiledCache:
         if not self.usable:
             return
         try:
-            descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".writing-")
-            try:
-                with open(descriptor, "wb") as file:
-                    file.write(MAGIC + xxhash.xxh3_128_digest(payload))
-                    file.write(payload)
-                os.replace(temporary, self._path(name))
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            self._trim()
+            write(self._path(name), MAGIC + xxhash.xxh3_128_digest(payload), payload)
         except OSError as error:
             log.warning("a compiled runtime is not kept: %s", error)
-
-    def _trim(self) -> None:
-        files = sorted(self.directory.glob("*.compiled"), key=lambda path: path.stat().st_mtime)
-        for path in files[:-KEPT]:
-            path.unlink(missing_ok=True)
+            return
+        trim(self.directory, "*.compiled", KEPT)

@@ -48,7 +48,7 @@ class ChainSpec:
 def read(document: Mapping[str, Any]) -> ChainSpec:
     """Raises RuntimeCodeError."""
     genesis = _table(document.get("genesis"), "genesis")
-    name, identifier, kind = (str(document.get(entry, "?"))[:100] for entry in ("name", "id", "chainType"))
+    name, identifier, kind = (shown(document.get(entry, "?")) for entry in ("name", "id", "chainType"))
     if document.get("codeSubstitutes"):
         log.warning("chain specification %s has codeSubstitutes: they are not applied here", identifier)
     if "raw" in genesis:
@@ -59,6 +59,11 @@ def read(document: Mapping[str, Any]) -> ChainSpec:
         return ChainSpec(name, identifier, kind, code, storage)
     code, config, over_preset = _plain(genesis)
     return ChainSpec(name, identifier, kind, code, None, config, over_preset)
+
+
+def shown(value: Any, size: int = 100) -> str:
+    """Text from outside in at most `size` characters, all of which can be printed: none moves a terminal's cursor."""
+    return "".join(one if one.isprintable() else "?" for one in str(value)[:size])
 
 
 def _plain(genesis: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any], bool]:

@@ -1,4 +1,4 @@
-"""`python -m localnet.wasm.compiling STACK MEMORY`: Wasm on stdin, machine code on stdout, bounded by MEMORY bytes.
+"""The process that compiles: Wasm on stdin, machine code on stdout. Arguments: bytes of stack, and of memory.
 
 A compiler is large and foreign code is hostile: what it makes the compiler do happens here, in a process that may die.
 """
@@ -10,6 +10,7 @@ import sys
 import wasmtime
 
 from localnet.wasm.engine import first_line, make_engine
+from localnet.wasm.limits import MAX_COMPILED
 
 
 def main() -> int:
@@ -28,9 +29,8 @@ def main() -> int:
     except (wasmtime.WasmtimeError, MemoryError) as error:
         print(first_line(error) or type(error).__name__, file=sys.stderr)
         return 1
+    if len(machine_code) > MAX_COMPILED:
+        print(f"it becomes {len(machine_code):,} bytes of machine code, more than {MAX_COMPILED:,}", file=sys.stderr)
+        return 1
     sys.stdout.buffer.write(machine_code)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 WASMTIME = version("wasmtime")
 RESERVED = 4 * 1024 * 1024 * 1024  # bytes of address space for a memory
-SMALL = 512 * 1024  # bytes of code up to which compiling in this process is bounded well enough
+LITTLE = 1 << 17  # `binary.Facts.work` up to which compiling in this process is bounded: 0.2 s at worst
 REFUSED = (  # the first ones are not for runtimes at all, but ask for some of the others
     "wasm_component_model_async", "wasm_component_model_more_async_builtins", "wasm_component_model_async_stackful",
     "wasm_component_model", "wasm_threads", "wasm_tail_call", "wasm_function_references", "wasm_gc",
@@ -95,9 +95,14 @@ def settings(stack: int) -> bytes:
 
 
 def load(
-    on: wasmtime.Engine, code: bytes, limits: Limits, compiled: CompiledCache | None, progress: Progress | None
+    on: wasmtime.Engine,
+    code: bytes,
+    limits: Limits,
+    compiled: CompiledCache | None,
+    progress: Progress | None,
+    work: int | None,
 ) -> wasmtime.Module:
-    """A module from its (rewritten) code, out of the cache or compiled into it.
+    """A module from its (rewritten) code, out of the cache or compiled into it. `work`: `binary.Facts.work`.
 
     Raises RuntimeCodeError for code that does not validate, or cannot be compiled within the limits.
     """
@@ -109,29 +114,32 @@ def load(
         except wasmtime.WasmtimeError as error:
             log.warning("a compiled runtime is made again: %s", error)
             compiled.drop(name)
-    machine_code = compile_code(code, limits, progress)
+    machine_code = compile_code(code, limits, progress, work)
     if compiled is not None:
         compiled.store(name, machine_code)
     return wasmtime.Module.deserialize(on, machine_code)
 
 
-def compile_code(code: bytes, limits: Limits, progress: Progress | None = None) -> bytes:
-    """Machine code of a module. What is not small is compiled in a process of its own, bounded in time and memory.
+def compile_code(code: bytes, limits: Limits, progress: Progress | None = None, work: int | None = None) -> bytes:
+    """Machine code of a module. Unless it is known to be little work, it is compiled in a process of its own, bounded
+    in time and memory: a compiler takes whatever hostile code makes it take.
 
     Raises RuntimeCodeError.
     """
-    if len(code) <= SMALL:
+    if work is not None and work <= LITTLE:
         return _compile_here(code, limits.stack)
     if progress is not None:
         progress(f"compiling a runtime of {len(code) / 1e6:.1f} MB, once; this takes some seconds")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "localnet.wasm.compiling", str(limits.stack), str(limits.compile_memory)]
+    here = repr([path or os.getcwd() for path in sys.path])  # -I: nothing is imported from where the user happens to be
+    start = f"import sys; sys.path[:] = {here}; from localnet.wasm.compiling import main; sys.exit(main())"
+    command = [sys.executable, "-I", "-c", start, str(limits.stack), str(limits.compile_memory)]
     try:
-        done = subprocess.run(
-            command, input=code, capture_output=True, timeout=limits.compile_seconds, env=environment, check=False
-        )
+        done = subprocess.run(command, input=code, capture_output=True, timeout=limits.compile_seconds, check=False)
     except subprocess.TimeoutExpired as error:
-        raise RuntimeCodeError(f"the code does not compile within {limits.compile_seconds:g} seconds") from error
+        raise RuntimeCodeError(
+            f"the code does not compile within {limits.compile_seconds:g} seconds; where that is too little for this "
+            "machine, give it more: RuntimeSource(.., limits=Limits(compile_seconds=..))"
+        ) from error
     except OSError as error:
         raise RuntimeCodeError(f"the compiler's process cannot be started: {error}") from error
     if done.returncode != 0 or not done.stdout:

@@ -9,11 +9,9 @@ What comes must have the hash that was announced, and say of itself what the nod
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,8 @@ from localnet.fork.answers import block_hash
 from localnet.fork.remote import Remote
 from localnet.fork.transport import Refused
 from localnet.node.blocks import blake2_256
-from localnet.wasm.cache import default_directory
+from localnet.wasm.cache import default_directory, trim, write
+from localnet.wasm.chainspec import shown
 from localnet.wasm.limits import MAX_CODE
 from localnet.wasm.sections import read_version
 
@@ -85,7 +84,7 @@ def _origin(remote: Remote, block: str | None) -> Origin:
     number = remote.header(at).number
     (version,) = remote.ask(("state_getRuntimeVersion", "0x" + at.hex()))
     try:
-        return Origin(remote.url, genesis, at, number, str(version["specName"])[:100], int(version["specVersion"]))
+        return Origin(remote.url, genesis, at, number, shown(version["specName"]), int(version["specVersion"]))
     except (TypeError, KeyError, ValueError) as error:
         raise RuntimeCodeError(f"{remote.url} does not say what runtime it has: {str(version)[:100]}") from error
 
@@ -157,20 +156,8 @@ class Kept:
         path = self._path(digest)
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, temporary = tempfile.mkstemp(dir=self._directory, prefix=".fetching-")
-            try:
-                with open(descriptor, "wb") as file:
-                    file.write(code)
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-            self._trim()
+            write(path, code)
         except OSError as error:
             log.warning("the fetched runtime is not kept: %s", error)
-
-    def _trim(self) -> None:
-        files = sorted(self._directory.glob("*.code"), key=lambda path: path.stat().st_mtime)
-        for path in files[:-KEPT]:
-            path.unlink(missing_ok=True)
+            return
+        trim(self._directory, "*.code", KEPT)

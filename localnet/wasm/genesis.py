@@ -32,12 +32,14 @@ from localnet.node.state import VersionedState
 from localnet.rules.constants import EVM_ACCOUNTS, GENESIS_BALANCES, SS58_PREFIX, SUDO
 from localnet.state_file import FORMAT as STATE_FORMAT
 from localnet.vocabulary import Vocabulary, keypair
-from localnet.wasm.chainspec import CODE
+from localnet.wasm.chainspec import CODE, shown
 from localnet.wasm.loading import Loaded
 
 Storage = dict[bytes, bytes]
 Config = dict[str, Any]
 
+MAX_PRESETS = 1000
+MAX_REASON = 2000  # characters of a runtime's error
 MAX_PRESET = 16 * 1024 * 1024  # bytes of JSON that a runtime may give for one
 ED25519_ALICE = "5FA9nQDVg267DEd8m1ZypXLBnvN7SFxYwV7ndqSYGiN9TTpu"  # sp_keyring's Ed25519Keyring::Alice
 EVM_CHAIN_ID = 42  # of the public localnet
@@ -97,6 +99,8 @@ def preset_names(runtime: Runtime) -> list[str]:
         return []
     try:
         count, offset = read_compact(answer, 0)
+        if count > MAX_PRESETS:
+            raise ScaleError(f"{count} names")
         names = []
         for _ in range(count):
             size, start = read_compact(answer, offset)
@@ -145,7 +149,7 @@ def _built(runtime: Runtime, config: Mapping[str, Any], code: bytes) -> Storage:
             reason = answer[start : start + size].decode(errors="replace")
         except ScaleError:
             reason = f"0x{answer[:64].hex()}"
-        raise ConfigError(f"the runtime refuses the genesis: {reason}")
+        raise ConfigError(f"the runtime refuses the genesis: {shown(reason, MAX_REASON)}")
     return {**state.head, CODE: code}
 
 

@@ -1,8 +1,9 @@
 """One runtime, compiled and instantiated, and calls into it.
 
 An instance serves call after call: before each, what the last one left is undone (static memory, mutable globals, the
-heap), which takes a tenth of what a new instance does. A call that breaks off leaves the instance anywhere, so it is
-thrown away; so is one whose memory has grown large.
+allocator), which takes a tenth of what a new instance does. Two things stay, and no code that a compiler made looks at
+them: how large the memory has grown, and what lies in parts of it that nobody has allocated yet. A call that breaks off
+leaves the instance anywhere, so it is thrown away; so is one whose memory has grown large.
 
     Program     the compiled module and its companion, with the imports that nobody has
     Instance    `call(export, data)`, and what the host functions need to answer
@@ -26,7 +27,7 @@ from localnet.wasm.cache import CompiledCache
 from localnet.wasm.companion import FAULT, FAULTS, RESET, reset_values
 from localnet.wasm.engine import Lane, Progress, first_line, load
 from localnet.wasm.host.interface import Functions, HostTrap
-from localnet.wasm.limits import PAGE, Limits
+from localnet.wasm.limits import MAX_ALLOCATION, PAGE, Limits
 from localnet.wasm.memory import MASK, WasmHost
 from localnet.wasm.watchdog import TICKS
 
@@ -36,6 +37,7 @@ TEXTS = {
     wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS: "the runtime accessed memory that it does not have",
     wasmtime.TrapCode.UNREACHABLE: "the runtime panicked",
 }
+PANIC = "PanicException"  # PyO3's, of a library in Rust that broke; a BaseException, though nobody wants to stop
 TOO_LONG = "the call took longer than {:g} seconds and was stopped"
 
 
@@ -73,8 +75,8 @@ def load_program(
     text = wasmtime.wat2wasm(companion.source(facts.imports, bound))
     return Program(
         facts,
-        load(lane.engine, facts.code, limits, compiled, progress),
-        load(lane.engine, bytes(text), limits, compiled, None),
+        load(lane.engine, facts.code, limits, compiled, progress, facts.work),
+        load(lane.engine, bytes(text), limits, compiled, None, 0),
         bound,
         missing,
     )
@@ -99,7 +101,7 @@ class Instance:
         for slot, value in enumerate(reset_values(self._facts.heap_base)):
             self._reset[slot] = value
         self.alive, self.store = True, wasmtime.Store(lane.engine)
-        self._context = self.store._context()
+        self._context, host.failure = self.store._context(), None
         self.store.set_limits(limits.memory, limits.table, 2, 4, 4)
         try:
             self._guarded(self._instantiate)
@@ -197,6 +199,8 @@ class Instance:
                 span = invoke(pointer, len(data))
             finally:
                 self.lane.ticker.stop()
+            if span >> 32 > MAX_ALLOCATION:
+                raise HostTrap(f"an answer of {span >> 32:,} bytes: more than the runtime can have allocated")
             answer = host.read(span)
         except Trapped as error:
             text = self._explain(error)
@@ -218,7 +222,7 @@ class Instance:
         return invoke
 
     def _renew(self) -> None:
-        """As if just instantiated."""
+        """As if just instantiated, for compiled code."""
         host = self.host
         host.view[self._static] = self._snapshot
         for place, value in self._globals:
@@ -228,7 +232,7 @@ class Instance:
 
     def _explain(self, error: Trapped) -> str:
         failure = self.host.failure
-        if failure is not None and not isinstance(failure, Exception):
+        if failure is not None and not isinstance(failure, Exception) and type(failure).__name__ != PANIC:
             self.close()
             raise failure  # KeyboardInterrupt and the like are not the runtime's doing
         if isinstance(failure, HostTrap):

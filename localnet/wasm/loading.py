@@ -1,6 +1,7 @@
 """Where the code of a runtime comes from: a file, a chain specification, or a node.
 
-    FILE                          Wasm, compressed (as releases and chains have it) or not, or either in hexadecimal
+    FILE                          Wasm, compressed (as releases and chains have it) or not, or either in hexadecimal;
+                                  or its text format, (module ..)
     CHAINSPEC.json                raw or plain; its genesis comes with it
     ws(s)://node, http(s)://node  what the node's chain runs now, or @block (number or hash); see fetching.py
 
@@ -133,7 +134,7 @@ def from_bytes(data: bytes, where: str) -> Loaded:
     text = data.strip()
     if text.startswith(b"{"):
         return _from_json(text, where)
-    code = _from_hex(text)
+    code = _from_text(text, where) if text.startswith(b"(module") else _from_hex(text)
     if code is None:
         raise RuntimeCodeError(f"{where} is no runtime: it starts with 0x{data[:8].hex()}. Give {ACCEPTED}")
     return Loaded(Code(code), f"file {where}")
@@ -149,6 +150,15 @@ def _from_hex(text: bytes) -> bytes | None:
     except ValueError:
         return None
     return code if _is_code(code) else None
+
+
+def _from_text(text: bytes, where: str) -> bytes:
+    import wasmtime  # for who writes a runtime by hand
+
+    try:
+        return bytes(wasmtime.wat2wasm(text))
+    except wasmtime.WasmtimeError as error:
+        raise RuntimeCodeError(f"{where} is no Wasm in text format: {str(error)[:500]}") from error
 
 
 def _from_json(text: bytes, where: str) -> Loaded:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable
+from typing import NoReturn, cast
 
 from localnet.abi import State
-from localnet.runtime.memory import MemoryState
 from localnet.wasm.companion import SPARE, SPARE_SIZE
 from localnet.wasm.host.interface import HostTrap
 from localnet.wasm.host.keystore import Keystore
@@ -22,12 +22,22 @@ MASK = 0xFFFFFFFF
 NOTHING = memoryview(b"")
 
 
+class _NoState:
+    """What a module finds that wants storage while nobody calls it: in its start function."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise HostTrap("the module uses storage outside of a call")
+
+
+NO_STATE = cast(State, _NoState())
+
+
 class WasmHost:
     """Attached to one instance at a time."""
 
     def __init__(self, keystore: Keystore | None = None) -> None:
-        self.state: State = MemoryState()
-        self.transactions = 0
+        self.state: State = NO_STATE
+        self.transactions = self.room = 0
         self.impersonating = False
         self.lines: deque[str] = deque(maxlen=LINES)
         self.keystore = Keystore() if keystore is None else keystore

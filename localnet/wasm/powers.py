@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from localnet.abi import State
 from localnet.codec.document import Document
 from localnet.codec.scale import compact, read_compact
-from localnet.errors import MetadataError, RuntimeApiMissing, RuntimeTrap, ScaleError
-from localnet.node.marks import KINDS, unsigned
+from localnet.errors import MetadataError, PoolRejected, RuntimeApiMissing, RuntimeTrap, ScaleError
+from localnet.node.marks import KINDS, Impersonated, unsigned
 
 if TYPE_CHECKING:
     from localnet.wasm.runtime import WasmRuntime
 
 APPLY = "BlockBuilder_apply_extrinsic"
+CANNOT_PAY = b"\1\0\1"  # ApplyExtrinsicResult: Err(Invalid(Payment))
+INVALID = 1010  # code of a refused extrinsic
 SUDO = ("Sudo", "Key")
 
 
@@ -33,8 +35,8 @@ class Facts:
 
 
 def apply(runtime: WasmRuntime, facts: Facts, data: bytes, state: State) -> bytes:
-    """(kind u8, extrinsic) -> ApplyExtrinsicResult. Raises RuntimeTrap, and RuntimeApiMissing where a runtime has no
-    way to be root."""
+    """(kind u8, extrinsic) -> ApplyExtrinsicResult. Raises RuntimeTrap, RuntimeApiMissing where a runtime has no way to
+    be root, PoolRejected where root is an account that cannot pay."""
     kind, raw = data[:1], data[1:]
     if kind == b"\0":
         return runtime.execute(APPLY, raw, state, impersonating=True)
@@ -43,10 +45,18 @@ def apply(runtime: WasmRuntime, facts: Facts, data: bytes, state: State) -> byte
     if kind != bytes((KINDS["root"],)):
         raise RuntimeTrap(f"DevApi_apply_extrinsic: there is no kind {kind.hex()} of impersonated extrinsic")
     try:
-        wrapped = as_sudo(runtime, facts, _call_of(raw), state)
+        one = as_sudo(runtime, facts, _call_of(raw), state)
     except (MetadataError, ScaleError) as error:
         raise RuntimeTrap(f"DevApi_apply_extrinsic: {error}") from error
-    return runtime.execute(APPLY, wrapped, state, impersonating=True)
+    answer = runtime.execute(APPLY, one.raw, state, impersonating=True)
+    if answer == CANNOT_PAY:
+        raise PoolRejected(
+            INVALID,
+            "Invalid Transaction",
+            f"root is the sudo key {one.name} here, and it cannot pay the fee: transfer to it from an account that has "
+            "something, or write its System.Account (set_storage, dev_setStorage)",
+        )
+    return answer
 
 
 def _call_of(raw: bytes) -> bytes:
@@ -57,7 +67,7 @@ def _call_of(raw: bytes) -> bytes:
     return raw[start + 1 :]
 
 
-def as_sudo(runtime: WasmRuntime, facts: Facts, call: bytes, state: State) -> bytes:
+def as_sudo(runtime: WasmRuntime, facts: Facts, call: bytes, state: State) -> Impersonated:
     """The extrinsic with which the sudo key has a call dispatched as root.
 
     Raises RuntimeApiMissing when the runtime has no sudo or nobody has its key, MetadataError.
@@ -70,7 +80,7 @@ def as_sudo(runtime: WasmRuntime, facts: Facts, call: bytes, state: State) -> by
         raise RuntimeApiMissing("there is no sudo key on this chain: nobody can be root")
     nonce = int.from_bytes(runtime.execute("AccountNonceApi_account_nonce", key, state), "little")
     sudo = bytes((document.pallet_index["Sudo"], document.call_index["Sudo", "sudo"]))
-    return unsigned(key, sudo + call, nonce, _extra(document, nonce)).raw
+    return unsigned(key, sudo + call, nonce, _extra(document, nonce))
 
 
 def _extra(document: Document, nonce: int) -> bytes:

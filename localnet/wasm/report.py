@@ -14,11 +14,13 @@ from typing import Any
 from localnet.codec.document import Document
 from localnet.errors import ConfigError
 from localnet.wasm.binary import inspect
+from localnet.wasm.chainspec import shown
 from localnet.wasm.genesis import documents, preset_names
 from localnet.wasm.loading import Loaded
 from localnet.wasm.runtime import WasmRuntime
 
 SHOWN = 6  # names of a kind that the text lists; JSON has all
+MAX_LINE = 10_000  # characters
 
 
 def report(loaded: Loaded, runtime: WasmRuntime) -> dict[str, Any]:
@@ -69,7 +71,11 @@ def _spec_version(document: Document) -> int:
 
 
 def as_text(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Lines to read."""
+    """Lines to read. Names in them are the runtime's."""
+    return (shown(line, MAX_LINE) for line in _lines(facts))
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     version = f"{facts['spec_name']} {facts['spec_version']}" if facts["spec_name"] else "without a version"
     yield f"runtime   {version}, transaction version {facts['transaction_version']}, metadata {facts['metadata']}"
     yield f"code      {facts['hash']}, {facts['size']:,} bytes"

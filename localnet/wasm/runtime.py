@@ -20,12 +20,16 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Literal
 
+import wasmtime
+
 from localnet.abi import State
 from localnet.codec.scale import opaque
 from localnet.errors import (
     ForkError,
     ReadOnlyState,
     RuntimeApiMissing,
+    RuntimeCodeError,
+    RuntimeTimeout,
     RuntimeTrap,
     StateDiscarded,
 )
@@ -38,7 +42,7 @@ from localnet.wasm.host.interface import HostTrap
 from localnet.wasm.host.keystore import Keystore
 from localnet.wasm.instance import Instance, Program, load_program
 from localnet.wasm.limits import Limits
-from localnet.wasm.memory import WasmHost
+from localnet.wasm.memory import NO_STATE, WasmHost
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +118,7 @@ class WasmRuntime:
         weakref.finalize(self, give_lane, self._lane)
         self._loaded: OrderedDict[bytes, _Loaded] = OrderedDict()
         self._latest: _Loaded | None = None
+        self._refused: OrderedDict[bytes, str] = OrderedDict()  # codes that cannot be used, and why
         self._lock = threading.Lock()
         self._caller: int | None = None
         self._own: dict[str, Callable[[bytes, State], bytes]] = {
@@ -147,7 +152,7 @@ class WasmRuntime:
         digest = blake2b(code, digest_size=32).digest()
         found = self._loaded.get(digest)
         if found is None:
-            found = _Loaded(code, self._lane, self)
+            found = self._make(code, digest)
             if found.program.missing:
                 log.warning(
                     "the runtime imports host functions that are not implemented, and breaks off when it calls one: %s",
@@ -160,6 +165,19 @@ class WasmRuntime:
         self._latest = found
         return found
 
+    def _make(self, code: bytes, digest: bytes) -> _Loaded:
+        """Raises RuntimeCodeError, at once for code that was tried before: finding out can take minutes."""
+        if digest in self._refused:
+            raise RuntimeCodeError(self._refused[digest])
+        try:
+            return _Loaded(code, self._lane, self)
+        except RuntimeCodeError as error:
+            if not isinstance(error.__cause__, OSError):  # nothing about the code
+                self._refused[digest] = str(error)
+                if len(self._refused) > LOADED:
+                    self._refused.popitem(last=False)
+            raise
+
     # -- calls ----------------------------------------------------------------------------------------------------
 
     def call(self, method: str, data: bytes, state: State) -> bytes:
@@ -169,8 +187,8 @@ class WasmRuntime:
     def execute(self, method: str, data: bytes, state: State, impersonating: bool = False) -> bytes:
         """An export of the module. `impersonating`: `marks.FAKE_SIGNATURE` passes as anybody's signature.
 
-        Raises RuntimeApiMissing, RuntimeTrap, RuntimeCodeError (the code in the state cannot be used), and what the
-        state raises when it cannot be read or written.
+        Raises RuntimeApiMissing, RuntimeTrap (RuntimeTimeout), RuntimeCodeError (the code in the state cannot be used),
+        and what the state raises when it cannot be read or written.
         """
         me = threading.get_ident()
         if self._caller == me:
@@ -185,6 +203,7 @@ class WasmRuntime:
     def _run(self, loaded: _Loaded, method: str, data: bytes, state: State, impersonating: bool) -> bytes:
         host, instance = loaded.host, loaded.instance
         host.state, host.transactions, host.impersonating = state, 0, impersonating
+        host.room = self.limits.written
         host.lines.clear()
         try:
             return instance.call(method, data)
@@ -193,14 +212,15 @@ class WasmRuntime:
         except Trapped as error:
             if isinstance(host.failure, PASSED_ON):
                 raise host.failure from None
-            raise RuntimeTrap(f"{method}: {error}{_logged(host)}") from host.failure
+            kind = RuntimeTimeout if error.code == wasmtime.TrapCode.INTERRUPT else RuntimeTrap
+            raise kind(f"{method}: {error}{_logged(host)}") from host.failure
         except HostTrap as error:  # the arguments do not fit, or the answer is not in the memory
             raise RuntimeTrap(f"{method}: {error}{_logged(host)}") from error
         finally:
             while host.transactions:
                 host.transactions -= 1
                 state.rollback()
-            host.state, host.impersonating = _NO_STATE, False
+            host.state, host.impersonating = NO_STATE, False
 
     # -- names of the node's own ----------------------------------------------------------------------------------
 
@@ -222,9 +242,6 @@ class WasmRuntime:
 
     def _apply_impersonated(self, data: bytes, state: State) -> bytes:
         return powers.apply(self, self._of(state).facts, data, state)
-
-
-_NO_STATE: State = WasmHost().state
 
 
 def _logged(host: WasmHost) -> str:

@@ -17,7 +17,7 @@ import zstandard
 
 from localnet.codec.scale import compact, opaque, read_compact
 from localnet.errors import RuntimeCodeError, ScaleError
-from localnet.wasm.binary import custom_sections
+from localnet.wasm.format import custom_sections
 from localnet.wasm.limits import MAX_CODE
 
 COMPRESSED = bytes.fromhex("52bc537646db8e05")  # sp_maybe_compressed_blob's ZSTD_PREFIX
@@ -25,6 +25,7 @@ VERSION, APIS = "runtime_version", "runtime_apis"
 API_SIZE = 12  # bytes: id and u32 version
 CORE = blake2b(b"Core", digest_size=8).digest()
 MAX_NAME = 1000  # bytes
+MAX_APIS = 1000  # released runtimes have about 30
 MAX_WINDOW = 1 << 27  # bytes a frame may look back; what zstd itself takes without being told more
 STEP = 1024  # bytes of a frame at once: they unpack to 32 MiB at most (a block of 128 KiB takes 4)
 
@@ -87,6 +88,8 @@ def read_version(code: bytes) -> Version:
 
 
 def _apis(section: bytes) -> tuple[tuple[bytes, int], ...]:
+    if len(section) > MAX_APIS * API_SIZE:
+        raise RuntimeCodeError(f"the code's section {APIS} is damaged: it has more than {MAX_APIS} runtime APIs")
     if len(section) % API_SIZE:
         raise RuntimeCodeError(f"the code's section {APIS} is damaged: {len(section)} bytes are not whole entries")
     return tuple((bytes(name), version) for name, version in struct.iter_unpack("<8sI", section))
@@ -96,7 +99,10 @@ def _name(data: bytes, offset: int) -> tuple[str, int]:
     size, start = read_compact(data, offset)
     if size > min(MAX_NAME, len(data) - start):
         raise ScaleError(f"a name of {size} bytes")
-    return data[start : start + size].decode(), start + size
+    text = data[start : start + size].decode()
+    if not text.isprintable():
+        raise ScaleError(f"a name that cannot be shown: {text[:100]!r}")  # it goes to terminals and logs
+    return text, start + size
 
 
 def _parse(data: bytes, apis: tuple[tuple[bytes, int], ...] | None) -> Version:
@@ -109,7 +115,7 @@ def _parse(data: bytes, apis: tuple[tuple[bytes, int], ...] | None) -> Version:
         raise ScaleError(f"{count} runtime APIs in {len(data) - at} bytes")
     listed = _apis(data[at : at + count * API_SIZE])
     at += count * API_SIZE
-    core = dict(listed if apis is None else apis).get(CORE, 0)
+    core = {**dict(listed), **dict(apis or ())}.get(CORE, 0)
     transaction = struct.unpack_from("<I", data, at)[0] if core >= 3 else 1
     system = data[at + 4] if core >= 4 else 0
     return Version(spec_name, impl_name, authoring, spec, impl, listed if apis is None else apis, transaction, system)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from localnet.abi import Runtime
+    from localnet.wasm.limits import Limits
     from localnet.wasm.loading import Loaded
 
 log = logging.getLogger(__name__)
@@ -26,13 +27,14 @@ log = logging.getLogger(__name__)
 class RuntimeSource:
     """`where`: file or address. `hash`: BLAKE2b-256 of the code, as stored or unpacked, that it must have. `preset`: a
     preset of the runtime's for the genesis, by name. `dev_accounts`: see `genesis.build`. `progress` is told what was
-    loaded and what takes long; by default it goes to the log."""
+    loaded and what takes long; by default it goes to the log. `limits`: what a call may use, by default `Limits()`."""
 
     where: str | Path
     hash: str | None = None
     preset: str | None = None
     dev_accounts: bool | None = None
     progress: Callable[[str], None] = log.info
+    limits: Limits | None = None
 
     def make(self, patch: Mapping[str, Any] | None = None) -> tuple[Runtime, Loaded]:
         """The runtime, with the genesis that a chain on it begins with, and where it came from. `patch` goes over the
@@ -46,6 +48,6 @@ class RuntimeSource:
 
         loaded = load(self.where, pin=self.hash)
         self.progress(loaded.describe())
-        runtime = WasmRuntime(loaded.code.stored, progress=self.progress)
+        runtime = WasmRuntime(loaded.code.stored, progress=self.progress, limits=self.limits)
         runtime.genesis = build(runtime, loaded, patch=patch, preset=self.preset, dev_accounts=self.dev_accounts)
         return runtime, loaded

@@ -8,14 +8,15 @@ Status 1 when the replayed block is not what the chain has, 2 when there is no a
 from __future__ import annotations
 
 import json
-import logging
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from localnet.errors import ConfigError, LocalnetError
+from localnet.muted import runtimes_muted
 
 if TYPE_CHECKING:
     from localnet.whatif.run import Answer
@@ -40,7 +41,7 @@ def replay(
         bool, typer.Option("--next", help="The coming epoch instead of the last one: needs no old state.")
     ] = False,
     explain: Annotated[
-        int | None, typer.Option(metavar="UID", help="Why this neuron has what it has, both times.")
+        int | None, typer.Option(min=0, max=65535, metavar="UID", help="Why this neuron has what it has, both times.")
     ] = None,
     profile: Annotated[str, typer.Option(help="Constants of a chain that runs the specification runtime.")] = "fast",
     fork_cache: Annotated[
@@ -58,14 +59,15 @@ def replay(
     from localnet.whatif.run import Question
     from localnet.whatif.run import replay as run
 
-    logging.getLogger("localnet.runtime").setLevel(logging.CRITICAL)  # what a chain's runtime mutters in every block
     try:
         if (hotkey is None) == (uid is None):
             raise ConfigError("whose weights? Give --hotkey or --uid, one of them")
         named = read_weights(_text(weights), str(weights))
         question = Question(netuid, named, hotkey or str(uid), mechanism, epochs, coming, explain)
-        answer = run(fork, question, Options(fork_cache, rate=fork_rate), lambda: load_runtime(profile), _say)
-        document = json.dumps(report.as_json(answer), indent=1, default=str)
+        options = Options(fork_cache, rate=fork_rate)
+        with runtimes_muted():
+            answer = run(fork, question, options, cache(lambda: load_runtime(profile)), _say)
+        document = json.dumps(report.as_json(answer), indent=1)
         if out is not None:
             _write(out, document)
     except LocalnetError as error:

@@ -87,7 +87,8 @@ def sentences(answer: Answer) -> list[str]:
     more = "" if len(answer.before) == 1 else f" and the {len(answer.before) - 1} after it, if nothing else happens"
     lines = [
         f"Epoch of {which} {when} in block {answer.before[0].block}{more} (spec {answer.spec}): "
-        f"uid {answer.uid}, {_address(answer.hotkeys[answer.uid])}, with {len(answer.row)} other weights.",
+        f"uid {answer.uid}, {_address(answer.hotkeys[answer.uid])}, "
+        f"with weights on {len(answer.row)} of {len(answer.hotkeys)} uids.",
         faithfulness(answer.check, question.ahead),
     ]
     if answer.opened:
@@ -110,7 +111,7 @@ def faithfulness(check: Check, ahead: bool) -> str:
         f"Checked: the block made again with its {check.extrinsics} extrinsics has the {check.values} values that the "
     )
     text += "chain has after it"
-    text += f", but for {check.rooted} that hold the state's root, which a fork has not." if check.rooted else "."
+    text += f", but for {check.rooted} that hold the state's root, which a fork does not have." if check.rooted else "."
     if check.results:
         text += f" (Its extrinsics changed {', '.join(check.results)} after the epoch; what follows is of the epoch.)"
     return text

@@ -37,7 +37,7 @@ from localnet.node.state import StateView
 from localnet.node.validity import INVALID_CUSTOM, read_apply_result
 from localnet.rules.weights import storage_index
 from localnet.vocabulary import public_key
-from localnet.whatif.rules import RESULTS, Named, Results, Row, by_uid, find_uid, scaled
+from localnet.whatif.rules import RESULTS, Named, Results, Row, by_uid, cell, find_uid, scaled
 
 PALLET = "SubtensorModule"
 STEP, SINCE = "LastMechansimStepBlock", "BlocksSinceLastStep"
@@ -216,7 +216,9 @@ def _answer(fork: Fork, block: int, say: Say) -> Answer:
     """The fork's head is the block before `block`."""
     question, client, begin = fork.question, fork.client, fork.chain.head.number
     keys = client.query_map(PALLET, "Keys", question.netuid)
-    hotkeys = [keys.get(uid, b"") for uid in range(fork.query("SubnetworkN", question.netuid))]
+    hotkeys = [keys[uid] for uid in sorted(keys)]
+    if sorted(keys) != list(range(fork.query("SubnetworkN", question.netuid))):
+        raise ChainError(f"subnet {question.netuid} has no hotkey for one of its uids")
     uids = {hotkey: uid for uid, hotkey in enumerate(hotkeys)}
     uid = find_uid(question.who, uids, public_key)
     edits = accepted(fork, uid, hotkeys[uid], scaled(by_uid(question.weights, hotkeys, public_key)))
@@ -263,7 +265,10 @@ def accepted(fork: Fork, uid: int, hotkey: bytes, row: Row) -> Edits:
     is wrong with it."""
     question, client = fork.question, fork.client
     updates = [int(block) for block in fork.query("LastUpdate", question.index)]
-    lifted = [client.storage_write(PALLET, "LastUpdate", (question.index,), [*updates[:uid], 0, *updates[uid + 1 :]])]
+    lifted = [
+        client.storage_write(PALLET, "LastUpdate", (question.index,), [*updates[:uid], 0, *updates[uid + 1 :]]),
+        client.storage_write("System", "BlockWeight", (), None),  # there is room for one more
+    ]
     if fork.has("CommitRevealWeightsEnabled"):
         lifted.append(client.storage_write(PALLET, "CommitRevealWeightsEnabled", (question.netuid,), False))
     arguments = {
@@ -403,6 +408,6 @@ def _judge(explained: Mapping[str, Any], uid: int | None, before: Epoch, after: 
         report = explained.get(name, {})
         if "stored" in report and uid is not None:
             told = {"Consensus": "consensus", "Incentive": "incentive", "Dividends": "dividends"}
-            agrees = all(epoch.results[item][uid] == report["stored"][key] for item, key in told.items())
+            agrees = all(cell(epoch.results[item], uid) == report["stored"][key] for item, key in told.items())
             report["as_on_chain"] = agrees
             report["words"] = sentences(report)

@@ -18,18 +18,25 @@ from localnet.rehearsal.report import epochs_text, rehearsal_text, scenario_text
 VARIABLE = "TOUCHSTONE_RUNTIME"
 FILES = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
 SEEDS = 100
+BRANCHES = range(200, 219)  # builds of branches whose source is not in the public history: nothing can be said of them
+EXPLAINED = 293  # from this spec version on every difference from the specification is known
 
 pytestmark = pytest.mark.skipif(not FILES, reason=f"no real runtime: {VARIABLE} names files (runtimes, chain specs)")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: Path(path).name)
 def test_epochs_agree_to_the_last_unit(file: str) -> None:
-    compared = compare(cli._side(file), cli._side(cli.SPEC), range(SEEDS))
+    side = cli._side(file)
+    if side.spec in BRANCHES:
+        pytest.skip(f"spec {side.spec} was built from a branch whose rules are not public")
+    compared = compare(side, cli._side(cli.SPEC), range(SEEDS))
     assert compared.agree, "\n".join(epochs_text(compared))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: Path(path).name)
 async def test_a_subnets_life_differs_only_where_the_rules_are_known_to(file: str) -> None:
+    if cli._side(file).spec < EXPLAINED:
+        pytest.skip(f"what lies between versions before spec {EXPLAINED} and the specification is not all listed")
     found = await cli._differential(file, cli.SPEC, every=True)
     assert found.agree, "\n".join(scenario_text(found))
 

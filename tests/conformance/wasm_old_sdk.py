@@ -25,6 +25,7 @@ PALLET = "SubtensorModule"
 STARTS_AFTER = 10  # blocks from a subnet's registration to its start, in runtimes with fast blocks
 SALT = [7, 8, 9]
 PORT = 8091
+PERIOD = 64  # blocks that an extrinsic lives; they come fast here
 ACTORS = ("owner", "validator", "miner0", "miner1", "miner2")
 ALICE = Keypair.create_from_uri("//Alice")
 
@@ -104,7 +105,7 @@ class Story:
         first, second = self.uids["miner0"], self.uids["miner1"]
         told = self.sdk.set_weights(
             self.wallets["validator"], netuid, [first, second], [0.75, 0.25],
-            wait_for_inclusion=True, wait_for_finalization=False, version_key=0,
+            wait_for_inclusion=True, wait_for_finalization=False, version_key=0, period=PERIOD,
         )  # fmt: skip
         self.seen["open"] = [told[0], self.row(netuid)]
         self.epochs(netuid, 2)
@@ -123,7 +124,7 @@ class Story:
         self.sudo("sudo_set_commit_reveal_weights_enabled", {"netuid": netuid, "enabled": True})
         self.sudo("sudo_set_commit_reveal_weights_interval", {"netuid": netuid, "interval": 1})
         validator, uids, values = self.wallets["validator"], [self.uids["miner1"], self.uids["miner2"]], [65535, 13107]
-        included = {"version_key": 0, "wait_for_inclusion": True, "wait_for_finalization": False}
+        included = {"version_key": 0, "wait_for_inclusion": True, "wait_for_finalization": False, "period": PERIOD}
         committed = self.sdk.commit_weights(validator, netuid, SALT, uids, values, **included)
         before = self.row(netuid)
         self.epochs(netuid, 1)

@@ -23,6 +23,7 @@ class MemoryHost:
     def __init__(self, state: State | None = None) -> None:
         self.state: State = VersionedState() if state is None else state
         self.transactions = 0
+        self.room = 1 << 32
         self.impersonating = False
         self.lines: deque[str] = deque(maxlen=20)
         self.keystore = Keystore()

@@ -69,7 +69,8 @@ OPS = {  # first byte of the call -> what is done
     "recurse": "(call $deeper (i32.const 1))",
     "read out of range": "(drop (call $storage_get (i64.const 0x00001000ffffff00)))",
     "write out of range": "(drop (call $storage_read {LOG} (i64.const 0x00000010ffffff00) (i32.const 0)))",
-    "answer out of range": "(return (i64.const 0x7fffffff00000010))",
+    "answer out of range": "(return (i64.const 0x00000010fffffff8))",
+    "answer too much": "(return (i64.const 0x7fffffff00000010))",
     "access out of range": "(i32.store (i32.const 0xfffffff0) (i32.const 1))",
     "grow": "(block $full (loop $more (br_if $full (i32.eq (memory.grow (i32.const 16)) (i32.const -1))) (br $more)))"
     " (i32.store (i32.const {SCRATCH}) (memory.size)) {STORE4}",
@@ -86,6 +87,11 @@ OPS = {  # first byte of the call -> what is done
     "leave a transaction open": "(call $storage_start_transaction) {APPEND}",
     "trap in a transaction": "(call $storage_start_transaction) {APPEND} (call $storage_start_transaction) unreachable",
     "commit what is not open": "(call $storage_commit_transaction)",
+    "write without end": "(loop $forever (call $storage_set {STORED} (call $span (i32.const 0) (i32.const 65536)))"
+    " (br $forever))",
+    "append without end": "(loop $forever (call $storage_append {LOG} (call $span (i32.const 0) (i32.const 65536)))"
+    " (br $forever))",
+    "open without end": "(loop $forever (call $storage_start_transaction) (br $forever))",
     "count": "(global.set $counter (i32.add (global.get $counter) (i32.const 1)))"
     " (i32.store (i32.const {STATE}) (i32.add (i32.load (i32.const {STATE})) (i32.const 1)))"
     " (i32.store (i32.const {SCRATCH}) (global.get $counter))"
@@ -99,6 +105,7 @@ OPS = {  # first byte of the call -> what is done
 }
 NUMBER = {name: index + 1 for index, name in enumerate(OPS)}
 STALE = 0xFF
+POOR = b"\xff" * 32  # the account that cannot pay
 
 
 def bare(op: str | int, rest: bytes = b"") -> bytes:
@@ -202,7 +209,8 @@ def _constant(name: str, span: str) -> str:
 
 
 def _functions(data: _Data, words: dict[str, str], spec: int, slot_ms: int) -> str:
-    ok, done, stale, bad = (data.span(raw) for raw in (b"\0", b"\0\0", b"\1\0\3", b"\1\0\4"))
+    answers = (b"\0", b"\0\0", b"\1\0\3", b"\1\0\4", b"\1\0\1")
+    ok, done, stale, bad, poor = (data.span(raw) for raw in answers)
     bodies = {number: f"(then {OPS[name].format(**words)} (return {done}))" for name, number in NUMBER.items()}
     ops = "\n".join(f"(if (i32.eq (local.get $op) (i32.const {number})) {body})" for number, body in bodies.items())
     moves = ((32 + at, f"(i64.load offset={at} (local.get $root))") for at in range(0, 32, 8))
@@ -221,6 +229,7 @@ def _functions(data: _Data, words: dict[str, str], spec: int, slot_ms: int) -> s
 {_constant("Metadata_metadata", data.span(opaque(metadata_v14())))}
 {_constant("Metadata_metadata_at_version", ok)}
 {_constant("BlockBuilder_inherent_extrinsics", ok)}
+{_constant("GenesisBuilder_get_preset", data.span(bytes((1,)) + opaque(b"{}")))}
 (func (export "GenesisBuilder_build_state") (param $p i32) (param $n i32) (result i64)
  (call $storage_set {data.span(GENESIS)} (call $span (local.get $p) (local.get $n))) {ok})
 (func (export "Core_initialize_block") (param $p i32) (param $n i32) (result i64)
@@ -238,6 +247,7 @@ def _functions(data: _Data, words: dict[str, str], spec: int, slot_ms: int) -> s
    (call $storage_set {words["STORED"]} (call $span (local.get $p) (local.get $n)))
    (if (i32.eqz (call $crypto_sr25519_verify (i32.add (local.get $q) (i32.const 35)) {words["MESSAGE"]}
      (i32.add (local.get $q) (i32.const 2)))) (then (return {bad})))
+   (if (i64.eq (i64.load (i32.add (local.get $q) (i32.const 2))) (i64.const -1)) (then (return {poor})))
    (return {done})))
  (local.set $op (i32.load8_u offset=1 (local.get $q)))
  {ops}

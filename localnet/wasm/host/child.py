@@ -9,7 +9,7 @@ from __future__ import annotations
 from localnet.node.children import entries_prefix, entry_key, next_entry, root_key
 from localnet.node.roots import child_root
 from localnet.wasm.host.interface import Functions, Host
-from localnet.wasm.host.storage import Removal, clear, copy_out, rooted, state_version
+from localnet.wasm.host.storage import Removal, clear, copy_out, rooted, spend, state_version
 from localnet.wasm.host.wire import NONE, option_bytes, read_option_bytes, read_option_u32, some_bytes
 
 GROUP = "ext_default_child_storage"
@@ -23,23 +23,25 @@ def functions(host: Host) -> Functions:
 def _values(host: Host) -> Functions:
     read, give_span, copy = host.read, host.give_span, copy_out(host)
 
-    def value(child: int, key: int) -> bytes | None:
+    def stored(child: int, key: int) -> bytes | None:
         return host.state.get(entry_key(read(child), read(key)))
 
     def get(child: int, key: int) -> int:
-        found = value(child, key)
+        found = stored(child, key)
         return give_span(NONE if found is None else some_bytes(found))
 
     def put(child: int, key: int, data: int) -> None:
-        host.state.put(entry_key(read(child), read(key)), read(data))
+        flat, value = entry_key(read(child), read(key)), read(data)
+        spend(host, len(flat) + len(value))
+        host.state.put(flat, value)
 
     def remove(child: int, key: int) -> None:
         host.state.put(entry_key(read(child), read(key)), None)
 
     return {
         "get_version_1": get,
-        "read_version_1": lambda child, key, out, offset: copy(value(child, key), out, offset),
-        "exists_version_1": lambda child, key: int(value(child, key) is not None),
+        "read_version_1": lambda child, key, out, offset: copy(stored(child, key), out, offset),
+        "exists_version_1": lambda child, key: int(stored(child, key) is not None),
         "set_version_1": put,
         "clear_version_1": remove,
     }

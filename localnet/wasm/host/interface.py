@@ -28,12 +28,13 @@ class HostTrap(LocalnetError):
 class Host(Protocol):
     """The running instance: its memory, and the state of the call under way.
 
-    Before a call the engine sets `state`, empties `lines` and sets `transactions` to 0; behind it, returned or trapped,
-    it rolls back as many transactions as are still counted, as a released node does.
+    Before a call the engine sets `state` and `room`, empties `lines` and sets `transactions` to 0; behind it, returned
+    or trapped, it rolls back as many transactions as are still counted, as a released node does.
     """
 
     state: State
     transactions: int  # storage transactions that the runtime opened and has not closed
+    room: int  # bytes that the call may still write to storage
     impersonating: bool  # is `marks.FAKE_SIGNATURE` anybody's signature
     lines: deque[str]  # the last lines that the runtime logged
     keystore: Keystore  # keys that a runtime may sign with; empty unless somebody filled it

@@ -26,6 +26,7 @@ SR25519, ED25519, ECDSA = "sr25519", "ed25519", "ecdsa"
 DEVELOPMENT_SEED = bytes.fromhex("fac7959dbfe72f052e5a0c3c8d6530f202b02fd8f9f5ca3580ec8deb7797479e")  # of DEV_PHRASE
 HARD_JUNCTION = b"Secp256k1HDKD"
 MAX_URI = 1000  # characters
+MAX_KEYS = 1000
 _ECDSA_URI = re.compile(r"(0x[0-9a-fA-F]{64})?((?://[^/]+)*)")
 
 Signer = Callable[[bytes], bytes]
@@ -65,10 +66,12 @@ class Keystore:
         self._signers: dict[tuple[bytes, str], dict[bytes, Signer]] = {}
 
     def insert(self, kind: bytes, scheme: str, uri: str) -> bytes:
-        """The public key. Raises ValueError for what is no secret URI."""
+        """The public key. Raises ValueError for what is no secret URI, and for more than MAX_KEYS."""
         if len(uri) > MAX_URI:
             raise ValueError(f"a secret URI has at most {MAX_URI} characters")
         public, signer = self._ecdsa(uri) if scheme == ECDSA else self._edwards(scheme, uri)
+        if sum(map(len, self._signers.values())) >= MAX_KEYS:
+            raise ValueError(f"a keystore holds at most {MAX_KEYS} keys")
         self._signers.setdefault((kind, scheme), {})[public] = signer
         return public
 

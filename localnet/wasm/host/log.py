@@ -2,7 +2,9 @@
 
 Levels of the interface are 0 (error) to 4 (trace); a runtime formats only what `max_level` says somebody reads. A
 panic logs its message as an error and then executes `unreachable`: without the kept lines a trap says nothing.
-Lines are text from outside, so control characters are escaped and length is bounded.
+Lines are text from outside, so control characters are escaped and length is bounded. What is a warning or worse is
+shown once, whatever numbers are in it: every extrinsic can make a runtime panic, and some runtimes complain in every
+block (spec 300 of a BABE slot that blocks of Aura do not have).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 
+from localnet.node.repeats import Repeats
 from localnet.wasm.host.interface import Functions, Host, HostTrap
 from localnet.wasm.host.wire import U8, U64
 
@@ -31,10 +34,12 @@ def readable(raw: bytes, size: int = MAX_LINE) -> str:
 
 def functions(host: Host) -> Functions:
     """`ext_logging_*` and `ext_misc_print_*`."""
-    read = host.read
+    read, repeats = host.read, Repeats()
 
     def keep(level: int, target: str, line: str) -> None:
         host.lines.append(f"{target}: {line}")
+        if level >= logging.WARNING:
+            level = repeats.level(f"{target}: {line}", level)
         log.log(level, "%s: %s", target, line)
 
     def log_1(level: int, target: int, message: int) -> None:

@@ -32,6 +32,7 @@ from localnet.wasm.host.wire import (
     read_option_u32,
     some_bytes,
 )
+from localnet.wasm.limits import MAX_TRANSACTIONS
 
 log = logging.getLogger("localnet.runtime.wasm")
 
@@ -104,6 +105,13 @@ def clear(state: State, prefix: bytes, limit: int | None, cursor: bytes | None =
     return Removal(rest, backend, unique + backend, len(found))
 
 
+def spend(host: Host, size: int) -> None:
+    """Before `size` bytes are written. Raises HostTrap when the call has written more than it may."""
+    host.room -= size
+    if host.room < 0:
+        raise HostTrap("the call writes more to storage than is allowed here (`Limits.written`)")
+
+
 def state_version(version: int) -> int:
     """StateVersion as an argument. Raises HostTrap."""
     number = version & U8
@@ -168,6 +176,7 @@ def _values(host: Host) -> Functions:
         if raw.startswith(RESERVED):
             _refuse(raw)
             return
+        spend(host, len(raw) + len(data))
         host.state.put(raw, data)
 
     def remove(key: int) -> None:
@@ -182,7 +191,9 @@ def _values(host: Host) -> Functions:
         if raw.startswith(RESERVED):
             _refuse(raw)
             return
-        state.put(raw, appended(state.get(raw), data))
+        longer = appended(state.get(raw), data)
+        spend(host, len(longer) if host.transactions else len(data))  # a transaction keeps the shorter one
+        state.put(raw, longer)
 
     return {
         "ext_storage_get_version_1": get,
@@ -242,6 +253,8 @@ def _keys(host: Host) -> Functions:
 
 def _transactions(host: Host) -> Functions:
     def start() -> None:
+        if host.transactions >= MAX_TRANSACTIONS:
+            raise HostTrap(f"more than {MAX_TRANSACTIONS:,} storage transactions in each other")
         host.state.begin()
         host.transactions += 1
 

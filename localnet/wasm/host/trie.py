@@ -16,6 +16,7 @@ from localnet.wasm.host.misc import refuse
 from localnet.wasm.host.storage import rooted, state_version
 from localnet.wasm.host.wire import read_vector
 
+MAX_ITEMS = 1 << 18  # 12 us each; a block of 10 MiB has fewer extrinsics
 HASHERS: dict[str, Hasher] = {"blake2_256": blake2_256, "keccak_256": keccak_256}
 
 
@@ -25,8 +26,10 @@ def read_vectors(data: bytes, each: int) -> list[bytes]:
         count, at = read_compact(data, 0)
     except ScaleError as error:
         raise HostTrap(f"an argument is not a list: {error}") from error
+    if count > MAX_ITEMS:
+        raise HostTrap(f"a list of {count:,} items: roots are made of {MAX_ITEMS:,} at most")
     found = []
-    for _ in range(count * each):  # each takes a byte at least, so a count that lies ends soon
+    for _ in range(count * each):
         item, at = read_vector(data, at)
         found.append(item)
     return found

@@ -22,6 +22,7 @@ from localnet.errors import ChainError, MetadataError, RuntimeApiMissing, ScaleE
 from localnet.net import TAO, Localnet, load_runtime
 from localnet.node.documents import layout_of
 from localnet.node.extrinsic import USUAL, parse
+from localnet.node.marks import marked
 from localnet.node.runtime_api import CODE, read_version
 from localnet.runtime.runtime import SpecRuntime
 from localnet.vocabulary import Vocabulary, keypair, public_key
@@ -289,6 +290,38 @@ def test_the_version_of_a_runtime_from_before_state_versions_is_read() -> None:
         read_version(raw[:22] + compact(1 << 40) + bytes(12))
 
 
+def test_a_key_that_cannot_be_read_is_shown_as_it_is() -> None:
+    """One that holds a hash without the key, and one with something behind it."""
+
+    def hashed(tree: metadata.Tree) -> None:
+        entries = next(one for one in tree["pallets"] if one["name"] == "SubtensorModule")["storage"]["entries"]
+        next(one for one in entries if one["name"] == "Tempo")["hashers"] = ["Twox128"]
+
+    usual, opaquely = Vocabulary(document()), Vocabulary(document(hashed))
+    for words, more in ((usual, b"more"), (opaquely, b"")):
+        key = words.storage_key("SubtensorModule", "Tempo", 1) + more
+        shown = words.names.show(key, None, b"\x01\0")
+        assert shown["item"] == "Tempo" and shown["key"] == "0x" + key.hex() and shown["after"] == "0x0100"
+    assert usual.names.show(usual.storage_key("SubtensorModule", "Tempo", 1), None, b"\x01\0")["keys"] == [1]
+
+
+# -- root -----------------------------------------------------------------------------------------------------------
+
+
+def test_sudo_is_root_without_a_signature_where_the_sudo_key_is_not_alices() -> None:
+    async def scenario(net: Localnet) -> None:
+        await net.sudo("System", "set_storage", items=[(b"signed", b"1")])
+        assert marked(net.chain.head.header) == {} and net.chain.storage(b"signed") == b"1"
+        await net.set_storage("Sudo", "Key", value="//Bob")
+        await net.sudo("System", "set_storage", items=[(b"marked", b"1")])
+        assert [name for _, name in marked(net.chain.head.header)["impersonated"]] == ["root"]
+        assert net.chain.storage(b"marked") == b"1"
+        refused = await net.sudo("Balances", "force_transfer", source="//Bob", dest="//Zoe", value=10**19, check=False)
+        assert not refused.success
+
+    run(None, scenario)
+
+
 # -- explaining -----------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +339,11 @@ def test_the_specification_explains_a_runtime_with_the_same_storage_and_names_wh
         await net.set_storage("SubtensorModule", "Dividends", subnet.netuid, value=[1, 2, 3, 4])
         assert subnet.explain(3)["as_on_chain"] is False
 
-    run(Other(), scenario)
+    def fewer(tree: metadata.Tree) -> None:
+        """Without constants that no epoch asks for."""
+        next(one for one in tree["pallets"] if one["name"] == "Crowdloan")["constants"] = []
+
+    run(Other(edits=(fewer,)), scenario)
     run(None, scenario)
     assert reports[0] == reports[1] and reports[0]["as_on_chain"]
 

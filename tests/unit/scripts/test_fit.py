@@ -17,7 +17,6 @@ from stage import BLOCK_SECONDS, Stage, StageError
 
 from localnet import Localnet
 from localnet.codec.document import Document
-from localnet.rehearsal.documents import Named
 from localnet.wasm import runtime as wasm_runtime
 from template.chain import Chain
 from template.keys import Hotkey
@@ -34,7 +33,6 @@ class Watched:
 
     def __init__(self, net: Localnet) -> None:
         self.net, self.storage, self.apis = net, set[str](), set[str]()
-        self._named = Named(net.client.document).by_prefix
         self._answer = net.rpc.handle
         net.rpc.handle = self._handle  # type: ignore[method-assign]
 
@@ -50,7 +48,7 @@ class Watched:
         return self._answer(connection, request)
 
     def _key(self, key: str) -> None:
-        entry = self._named[bytes.fromhex(key.removeprefix("0x"))[:32]]
+        entry = self.net.client.document.by_prefix[bytes.fromhex(key.removeprefix("0x"))[:32]]
         self.storage.add(f"{entry.pallet}.{entry.name}")
 
     def calls(self) -> set[str]:

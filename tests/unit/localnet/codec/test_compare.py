@@ -66,6 +66,19 @@ def test_a_new_field_deep_inside_is_found_and_said(old: Document) -> None:
     assert "field colour added" in changes[0].detail
 
 
+def test_a_tuple_of_tuples_is_not_written_out(old: Document) -> None:
+    """A few lines of metadata describe more fields than there are atoms."""
+
+    def change(tree: metadata.Tree) -> None:
+        number = entry(tree, "Tempo")["value"]
+        for _ in range(7):
+            number = add_type(tree, {"tuple": [number] * 1_000})
+        entry(tree, "Tempo").update(value=number, modifier="Optional")
+
+    (found,) = compare(old, changed(change)).changes
+    assert found.name == "SubtensorModule.Tempo" and len(str(found.after)) <= 170
+
+
 def test_every_kind_of_item_is_compared(old: Document) -> None:
     def change(tree: metadata.Tree) -> None:
         module = pallet(tree)

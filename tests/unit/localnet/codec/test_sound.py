@@ -87,6 +87,17 @@ def _calls_are_a_number(tree: metadata.Tree) -> None:
     tree["pallets"][0]["calls"] = next(entry["id"] for entry in tree["types"] if entry["def"] == U8)
 
 
+def _events_are_a_number(tree: metadata.Tree) -> None:
+    tree["pallets"][0]["event"] = next(entry["id"] for entry in tree["types"] if entry["def"] == U8)
+
+
+def _a_constant_is_no_character(tree: metadata.Tree) -> None:
+    constant = next(pallet for pallet in tree["pallets"] if pallet["constants"])["constants"][0]
+    number = len(tree["types"])
+    tree["types"].append({"id": number, "path": [], "params": [], "def": {"primitive": "char"}, "docs": []})
+    constant["type"], constant["value"] = number, b"\xff\xff\xff\xff"
+
+
 def _a_constant_is_cut(tree: metadata.Tree) -> None:
     next(pallet for pallet in tree["pallets"] if pallet["constants"])["constants"][0]["value"] = b""
 
@@ -96,7 +107,10 @@ def _keys_do_not_fit(tree: metadata.Tree) -> None:
     next(entry for entry in entries if entry["hashers"])["hashers"] = []
 
 
-@pytest.mark.parametrize("change", [_calls_are_a_number, _a_constant_is_cut, _keys_do_not_fit])
+@pytest.mark.parametrize(
+    "change",
+    [_calls_are_a_number, _events_are_a_number, _a_constant_is_cut, _a_constant_is_no_character, _keys_do_not_fit],
+)
 def test_a_document_at_odds_with_itself_is_refused(change: Callable[[metadata.Tree], None]) -> None:
     with pytest.raises(MetadataError):
         Document.read(broken(change))

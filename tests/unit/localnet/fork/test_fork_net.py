@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from localnet.cli import _serve
 from localnet.errors import ConfigError, ForkError, StateDiscarded, UnknownBlock
 from localnet.fork.base import Base
 from localnet.fork.cache import VALUE, Cache, Point
@@ -49,6 +54,33 @@ def test_a_fork_goes_on_as_the_chain_it_left_does(far: SyncLocalnet, tmp_path: P
                 assert net.query_map(PALLET, item) == far.query_map(PALLET, item)
             assert net.events() == far.events()
         assert far.query(PALLET, "LastEpochBlock", 2) > far.block - 24  # there were epochs
+
+
+def test_the_first_block_was_read_for_before_the_start_is_over(far: SyncLocalnet, tmp_path: Path) -> None:
+    with forked(far, tmp_path / "cache") as net:
+        assert net.net.forked is not None
+        asked = net.net.forked.stats.requests
+        assert net.block == far.block and net.net.chain.state.depth == 0
+        net.mine()
+        assert net.net.forked.stats.requests == asked
+
+
+def test_a_start_that_was_broken_off_leaves_no_list_of_what_to_fetch_ahead(far: SyncLocalnet, tmp_path: Path) -> None:
+    """It would be taken for all that a block reads."""
+    path = tmp_path / "cache"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ForkError, match="pulled"):
+        patch.setattr("localnet.fork.chain.ForkedChain.rehearse", pulled)
+        forked(far, path).start()
+    cache, genesis = Cache(path), bytes.fromhex(far.genesis_hash[2:])
+    assert cache.touched(genesis) == []
+    with forked(far, path):
+        pass
+    assert len(cache.touched(genesis)) > 10
+    cache.close()
+
+
+def pulled(chain: object) -> None:
+    raise ForkError("the plug is pulled")
 
 
 def test_what_a_developer_can_do(far: SyncLocalnet, tmp_path: Path) -> None:
@@ -172,6 +204,32 @@ def opened(node: RemoteNode, path: Path, offline: bool = False) -> Base:
     return open_fork(node.url, Options(path, offline, 1e6))
 
 
+def test_a_signal_ends_a_start_that_waits_for_the_node(node: RemoteNode, tmp_path: Path) -> None:
+    node.silent.add("chain_getHeader")
+    node.on_request = lambda: os.kill(os.getpid(), signal.SIGINT)
+    before, options = signal.getsignal(signal.SIGINT), {"fork": node.url, "fork_cache": tmp_path / "cache"}
+    asyncio.run(_serve(options, None, json_output=False, quiet=True))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not any(thread.name == "localnet-fork" for thread in threading.enumerate())
+
+
+def test_ctrl_c_ends_a_start_in_a_thread(node: RemoteNode, tmp_path: Path) -> None:
+    node.silent.add("chain_getHeader")
+    node.on_request = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        SyncLocalnet(fork=node.url, fork_cache=tmp_path / "cache").start()
+    assert not any(thread.name == "localnet-fork" for thread in threading.enumerate())
+
+
+def test_a_chain_that_is_interrupted_makes_no_block_and_can_be_stopped(far: SyncLocalnet, tmp_path: Path) -> None:
+    with forked(far, tmp_path / "cache") as net:
+        block = net.block
+        net.net.interrupt()
+        with pytest.raises(ForkError, match="not asked any more"):
+            net.balance("//Unheard")
+        assert net.block == block
+
+
 LIES = {
     "chain_getBlockHash": (result(None), "where a block hash"),
     "chain_getFinalizedHead": (result("0x00"), "block hash of 1 bytes"),
@@ -199,6 +257,9 @@ def test_a_node_without_state_is_named(node: RemoteNode, tmp_path: Path) -> None
         opened(node, tmp_path / "cache")
     with pytest.raises(ForkError, match="knows no block"):
         opened(node, tmp_path / "cache", offline=True)
+    node.always = {"chain_getBlock": result(None)}
+    with pytest.raises(ForkError, match=r"does not keep block.*archive node"):
+        opened(node, tmp_path / "cache")
 
 
 def test_two_processes_share_a_cache(node: RemoteNode, tmp_path: Path) -> None:
@@ -232,28 +293,28 @@ def test_files_that_are_no_cache(tmp_path: Path) -> None:
 
 
 def _point(header: Header) -> Point:
-    return Point(b"\1" * 32, header.hash(), header, [b"\4\4"], blake2_256(b"code"))
+    return Point(b"\1" * 32, header.hash(), header, [b"\4\4"], blake2_256(b"code"), "ws://a")
 
 
 @pytest.mark.parametrize(
     ("damage", "read"),
     [
-        ("UPDATE blocks SET header = zeroblob(100)", lambda cache, point: cache.point(point.hash)),
-        ("UPDATE blocks SET header = x'00'", lambda cache, point: cache.point(point.hash)),
-        ("UPDATE blocks SET body = x'0800'", lambda cache, point: cache.point(point.hash)),
+        ("UPDATE blocks SET header = zeroblob(100)", lambda cache, point: cache.point(point.hash, point.url)),
+        ("UPDATE blocks SET header = x'00'", lambda cache, point: cache.point(point.hash, point.url)),
+        ("UPDATE blocks SET body = x'0800'", lambda cache, point: cache.point(point.hash, point.url)),
         ("UPDATE codes SET code = x'00'", lambda cache, point: cache.code(point.code)),
-        ("UPDATE pages SET keys = x'ffff'", lambda cache, point: cache.load(point.hash)),
-        ("UPDATE pages SET keys = x'08626104616100'", lambda cache, point: cache.load(point.hash)),
-        ("DROP TABLE entries", lambda cache, point: cache.load(point.hash)),
+        ("UPDATE pages SET keys = x'ffff'", lambda cache, point: cache.load(point)),
+        ("UPDATE pages SET keys = x'08626104616100'", lambda cache, point: cache.load(point)),
+        ("DROP TABLE entries", lambda cache, point: cache.load(point)),
     ],
 )
 def test_damage_in_a_cache_is_found(tmp_path: Path, damage: str, read: object) -> None:
     cache, point = Cache(tmp_path / "cache"), _point(Header(b"\2" * 32, HEAD))
-    cache.remember("ws://a", point)
+    cache.remember(point)
     cache.keep_code(b"code")
-    cache.keep(point.hash, {b"k": b"v", b"none": None}, [(b"a", b"c", [b"aa", b"ab"])])
-    assert cache.point(point.hash) == point and cache.code(point.code) == b"code"
-    assert cache.load(point.hash) == ({b"k": b"v", b"none": None}, [(b"a", b"c", [b"aa", b"ab"])])
+    cache.keep(point, {b"k": b"v", b"none": None}, [(b"a", b"c", [b"aa", b"ab"])])
+    assert cache.point(point.hash, "ws://a") == point and cache.code(point.code) == b"code"
+    assert cache.load(point) == ({b"k": b"v", b"none": None}, [(b"a", b"c", [b"aa", b"ab"])])
     with sqlite3.connect(tmp_path / "cache") as db:
         db.execute(damage)
     with pytest.raises(ForkError, match="delete it"):

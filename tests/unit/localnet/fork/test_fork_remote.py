@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
 from localnet.errors import ForkError
 from localnet.fork import answers, transport
 from localnet.fork.answers import Garbage
-from localnet.fork.remote import ATTEMPTS, BULK, Remote
-from localnet.fork.transport import Bucket
+from localnet.fork.reading import BULK
+from localnet.fork.remote import ATTEMPTS, Remote
+from localnet.fork.transport import Bucket, Interrupted, Lost, Socket
 from localnet.node.blocks import Header, slot_item
 from localnet.node.children import entry_key
+from localnet.node.trie import ordered_root
 from tests.support import remote_node
 from tests.support.remote_node import RemoteNode, error, garbage, hang_up, result
 
@@ -35,6 +39,7 @@ def node(served: RemoteNode) -> RemoteNode:
     served.silent.clear()
     served.seen.clear()
     served.statuses.clear()
+    served.closing, served.most = 1000, 1000
     return served
 
 
@@ -116,6 +121,45 @@ def test_it_gives_up_in_the_end_and_says_how_often_it_tried(node: RemoteNode) ->
     assert len(node.seen) == ATTEMPTS
 
 
+def test_nobody_waits_as_long_again_for_a_node_that_was_given_up(node: RemoteNode) -> None:
+    node.silent.add("state_getStorage")
+    with client(node.url, timeout=0.03) as remote:
+        for seen in (ATTEMPTS, ATTEMPTS + 1):
+            with pytest.raises(ForkError, match="did not answer"):
+                remote.values(KEYS[:1], node.hash)
+            assert len(node.seen) == seen
+        node.silent.clear()
+        while True:  # a busy machine: a hundredth of a second may be too little
+            with suppress(ForkError):
+                assert remote.values(KEYS[:1], node.hash) == {KEYS[0]: STORAGE[KEYS[0]]}
+                break
+        node.faults.append(hang_up)
+        assert remote.values(KEYS[1:2], node.hash) == {KEYS[1]: STORAGE[KEYS[1]]}
+
+
+def test_one_of_several_nodes_behind_an_address_may_lag(node: RemoteNode) -> None:
+    node.faults.append(error(4003, "Client error: UnknownBlock: Header was not found in the database: 0x00"))
+    with client(node.url) as remote:
+        assert remote.values(KEYS[:1], node.hash) == {KEYS[0]: STORAGE[KEYS[0]]}
+
+
+def test_who_waits_on_a_connection_that_is_dropped_is_told(node: RemoteNode) -> None:
+    node.silent.add("state_getStorage")
+    with client(node.url) as remote:
+
+        async def dropped() -> None:
+            link = remote._link
+            assert isinstance(link, Socket)
+            waiting = asyncio.ensure_future(link.ask("state_getStorage", []))
+            while not link._waiting:
+                await asyncio.sleep(0)
+            await link._drop()
+            await waiting
+
+        with pytest.raises(Lost, match="closed the connection"):
+            remote._run(asyncio.wait_for(dropped(), 5.0))
+
+
 def test_nobody_there() -> None:
     with client("ws://127.0.0.1:1") as remote, pytest.raises(ForkError, match="cannot connect"):
         remote.finalized()
@@ -137,6 +181,76 @@ def test_http_statuses(node: RemoteNode) -> None:
             remote.finalized()
         node.always["chain_getFinalizedHead"] = result("0x00", shift=3)
         with pytest.raises(ForkError, match="another request"):
+            remote.finalized()
+
+
+@pytest.mark.parametrize("most", [7, 999, 1000])
+def test_a_node_that_gives_fewer_keys_than_asked_for_is_asked_for_the_rest(node: RemoteNode, most: int) -> None:
+    node.most = most
+    keys = KEYS[: 40 * most]
+    with client(node.url) as remote:
+        assert remote.scan([b"item"], len(keys), node.hash)[b"item"][0][: len(keys)] == keys
+        assert remote.page(b"item\0", None, 300, node.hash) == KEYS[:256]
+    with client(node.url) as remote:  # who knows that the node gives more at once does not ask again
+        assert remote.page(b"item", None, 5, node.hash) == KEYS[:5]
+        node.seen.clear()
+        assert remote.page(b"item\0\1", None, 9, node.hash) == KEYS[1:2]
+        assert len(node.seen) == 1
+
+
+def test_a_busy_node_is_asked_less_often(node: RemoteNode, caplog: pytest.LogCaptureFixture) -> None:
+    node.closing = 1008  # policy violation
+    with client(node.url, rate=100.0) as remote, caplog.at_level(logging.WARNING):
+        node.faults.append(hang_up)
+        assert remote.finalized() == node.hash
+    with client(node.url, rate=100.0) as remote:
+        node.statuses.append(429)
+        assert remote.finalized() == node.hash
+    with client(node.post_url, rate=100.0) as remote:
+        node.statuses += [429]
+        assert remote.finalized() == node.hash
+    with client(node.url, rate=100.0) as remote:
+        node.faults.append(error(-32029, "rate limit"))
+        assert remote.finalized() == node.hash
+    assert sum("50.0 requests a second for a while" in record.message for record in caplog.records) == 4
+    node.statuses += [429] * ATTEMPTS
+    with client(node.url) as remote, pytest.raises(ForkError, match=r"HTTP 429.*fewer requests.*--fork-rate"):
+        remote.finalized()
+
+
+def test_the_rate_of_a_busy_node_has_a_floor_and_falls_once_for_what_was_under_way() -> None:
+    bucket = Bucket(rate=8.0, burst=4.0)
+    assert bucket.slow(10.0) and not bucket.slow(10.5) and bucket.slow(11.0)
+    assert (bucket.rate, [bucket.wait(11.0) for _ in range(2)]) == (2.0, [0.5, 1.0])
+    assert [bucket.slow(float(now)) for now in range(12, 17)] == [True, True, False, False, False]
+    assert bucket.rate == 0.5
+    for now, rate in ((70.0, 0.5), (75.0, 1.0), (80.0, 1.0), (200.0, 2.0), (300.0, 4.0), (400.0, 8.0), (500.0, 8.0)):
+        bucket.wait(now)
+        assert bucket.rate == rate
+
+
+def test_when_one_fails_the_others_are_not_asked_for_any_more(node: RemoteNode) -> None:
+    node.silent.add("state_getStorage")
+    with client(node.url) as remote:
+        with pytest.raises(ForkError, match="Method not found"):
+            remote.ask(("unknown",), *(("state_getStorage", "0x00", "0x" + node.hash.hex()) for _ in range(50)))
+        assert remote._link._waiting == {}  # type: ignore[attr-defined]
+        assert remote.stats.retries == 0
+        asked = remote.stats.requests
+        assert remote.finalized() == node.hash
+        assert remote.stats.requests == asked + 1
+
+
+def test_who_waits_can_be_interrupted(node: RemoteNode) -> None:
+    node.silent.add("state_getStorage")
+    with client(node.url, timeout=60.0) as remote:
+        for for_good in (False, True):
+            node.on_request = partial(remote.interrupt, for_good)
+            with pytest.raises(Interrupted, match="interrupted while"):
+                remote.values(KEYS[:1], node.hash)
+            if not for_good:
+                assert remote.finalized() == node.hash
+        with pytest.raises(Interrupted, match="not asked any more"):
             remote.finalized()
 
 
@@ -215,7 +329,7 @@ def test_values_that_cannot_be(answer: object) -> None:
 
 
 def test_headers_and_bodies_that_cannot_be() -> None:
-    header = Header(b"\1" * 32, 5, b"\2" * 32, b"\3" * 32, (slot_item(9),))
+    header = Header(b"\1" * 32, 5, b"\2" * 32, ordered_root([b"\4\4"], 0), (slot_item(9),))
     good = header.json()
     assert answers.header(good, header.hash()) == header
     assert answers.body({"block": {"header": good, "extrinsics": ["0x0404"]}}, header.hash()) == [b"\4\4"]
@@ -226,7 +340,13 @@ def test_headers_and_bodies_that_cannot_be() -> None:
     ):  # fmt: skip
         with pytest.raises(Garbage):
             answers.header(good | change, header.hash())
-    for body in (None, {}, {"block": {"header": good, "extrinsics": "0x"}}, {"block": {"header": good}}):
+    for body in (
+        None,
+        {},
+        {"block": {"header": good, "extrinsics": ["0x0405"]}},
+        {"block": {"header": good, "extrinsics": "0x"}},
+        {"block": {"header": good}},
+    ):
         with pytest.raises(Garbage):
             answers.body(body, header.hash())
     assert remote_node.HEAD

@@ -14,14 +14,15 @@ from localnet.errors import ForkError, ReadOnlyState, StateDiscarded
 from localnet.fork.answers import END
 from localnet.fork.base import Base, Source
 from localnet.fork.cache import Cache, Point
-from localnet.fork.remote import above
-from localnet.fork.state import ForkState
+from localnet.fork.reading import above
+from localnet.fork.state import GONE, ForkState
 from localnet.node.blocks import Header
 from localnet.node.children import entry_key
 from localnet.node.state import VersionedState
+from localnet.wasm.host.storage import clear
 
 KEYS = st.binary(min_size=1, max_size=2).map(lambda key: bytes(b % 3 + (250 if b > 250 else 0) for b in key))
-VALUES = st.one_of(st.none(), st.binary(max_size=2))
+VALUES = st.one_of(st.none(), st.binary(max_size=2), st.just(bytes(GONE)))
 REMOTE = {bytes((a, b)): bytes((b,)) for a in (0, 1, 250) for b in (0, 2)} | {b"\2": b"", b":zz": b"z"}
 START = 7
 ROOT = bytes(32)
@@ -50,12 +51,12 @@ class Direct:
 
 def point(number: int = START) -> Point:
     header = Header(bytes(32), number)
-    return Point(b"\1" * 32, header.hash(), header, [], b"\2" * 32)
+    return Point(b"\1" * 32, header.hash(), header, [], b"\2" * 32, "ws://far")
 
 
 def base_over(storage: dict[bytes, bytes], cache: Cache | None = None) -> Base:
     cache = cache or Cache(Path(":memory:"))
-    cache.remember("ws://far", point())
+    cache.remember(point())
     return Base(Source(point(), cache, Direct(storage)))  # type: ignore[arg-type]
 
 
@@ -83,6 +84,7 @@ class AgainstLoaded(RuleBasedStateMachine):
     def read(self, key: bytes) -> None:
         assert self.fork.get(key) == self.whole.get(key)
         assert self.fork.settled(key) == self.whole.settled(key)
+        assert list(self.fork.settled_keys(key[:1])) == list(self.whole.settled_keys(key[:1]))
 
     @rule(key=KEYS)
     def walk(self, key: bytes) -> None:
@@ -132,6 +134,7 @@ class AgainstLoaded(RuleBasedStateMachine):
         assert theirs.keys() <= mine.keys()
         assert all(mine[key] == self.whole.get(key) for key in mine)
         assert dict(mine.items()) == {key: self.whole.get(key) for key in mine}
+        assert [*mine.values()] == [mine.get(key) for key in mine] == [self.whole.get(key) for key in mine]
 
     @rule()
     def abandon(self) -> None:
@@ -210,6 +213,31 @@ def test_writing_reads_nothing(base: Base) -> None:
     state.seal(START + 1)
     assert (state.get(b"\1\0"), state.get(b"\1\2")) == (b"new", None)
     assert asked(base) == []
+
+
+def test_a_prefix_is_cleared_of_what_the_remote_block_has_under_it(base: Base) -> None:
+    """As `ext_storage_clear_prefix` does it."""
+    state = ForkState(base, START, ROOT)
+    state.put(b"\1\0", None)
+    state.put(b"\1\7", b"new")
+    assert list(state.settled_keys(b"\1")) == [b"\1\0", b"\1\2"]
+    removal = clear(state, b"\1", None)
+    assert (removal.cursor, removal.backend, removal.loops) == (None, 1, 2)
+    assert list(state.keys(b"\1")) == [] and state.get(b"\1\2") is None
+    with pytest.raises(ForkError, match="cannot be listed"):
+        state.settled_keys(b"")
+
+
+def test_no_value_is_taken_for_a_deletion(base: Base) -> None:
+    state, value = ForkState(base, START, ROOT), bytes(GONE)
+    state.put(b"\2", None)
+    state.seal(START + 1)
+    state.put(b"\2", value)
+    assert state.get(b"\2") == value
+    assert state.seal(START + 2) == {b"\2": value} and state.get(b"\2") == value
+    assert state.value_at(b"\2", START + 1) is None
+    state.put(b"\2", None)
+    assert state.get(b"\2") is None
 
 
 def test_the_root_follows_the_changes_and_not_what_was_read() -> None:

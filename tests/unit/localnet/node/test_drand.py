@@ -15,11 +15,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from localnet import Localnet, SyncLocalnet
+from localnet.abi import State
 from localnet.client import keypair, public_key
-from localnet.errors import ConfigError, PulseError
+from localnet.errors import ConfigError, PulseError, RuntimeApiMissing
 from localnet.node import pulses
+from localnet.node.marks import marked
 from localnet.node.pulses import LocalBeacon, Network, PulseFile, read_pulse
 from localnet.rules.timelock import Beacon, round_time
+from localnet.runtime.runtime import SpecRuntime
 from tests.support.drand import (
     QUICKNET_KEY,
     ROUND,
@@ -186,10 +189,20 @@ async def test_weights_sealed_to_the_local_beacon_are_set_when_its_round_comes()
         assert net.query("Drand", "LastStoredRound") >= number
 
 
-async def test_a_local_beacon_needs_the_sudo_key() -> None:
+class NoRoot(SpecRuntime):
+    def call(self, method: str, data: bytes, state: State) -> bytes:
+        if method == "DevApi_apply_extrinsic":
+            raise RuntimeApiMissing("this runtime has no way to be root")
+        return super().call(method, data, state)
+
+
+async def test_a_local_beacon_is_set_by_root_whoever_has_the_sudo_key() -> None:
     genesis = {"sudo": {"key": keypair("//Bob").ss58_address}}
-    with pytest.raises(ConfigError, match="its sudo key must sign it"):
-        await Localnet(mining="manual", drand="local", genesis=genesis).start()
+    async with Localnet(mining="manual", drand="local", genesis=genesis) as net:
+        assert net.query("Drand", "BeaconConfig")["public_key"] != QUICKNET_KEY
+        assert [origin for _, origin in marked(net.chain.head.header)["impersonated"]] == ["root"]
+    with pytest.raises(ConfigError, match=r"does not take a beacon of its own from root: .*no way to be root"):
+        await Localnet(mining="manual", drand="local", runtime=NoRoot()).start()
 
 
 def test_a_chain_from_a_file_keeps_its_beacon(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from localnet.sync import SyncLocalnet
 
 
 async def test_the_export_list() -> None:
-    assert sorted(localnet.__all__) == ["Localnet", "Outcome", "SyncLocalnet", "TAO"]
+    assert sorted(localnet.__all__) == ["Localnet", "Outcome", "RuntimeSource", "SyncLocalnet", "TAO"]
     assert all(getattr(localnet, name) is not None for name in localnet.__all__)
     with pytest.raises(AttributeError):
         _ = localnet.Nonsense  # type: ignore[attr-defined]

@@ -29,9 +29,10 @@ from localnet.node.children import (
     split_entry,
 )
 from localnet.node.roots import child_root
-from localnet.node.state import StateView, VersionedState
+from localnet.node.state import VersionedState
 from localnet.node.store import Store
 from localnet.node.trie import EMPTY_ROOT, root
+from localnet.node.view import StateView
 from localnet.runtime.memory import MemoryState
 from tests.unit.localnet.node.tiny_runtime import TinyRuntime
 
@@ -220,6 +221,32 @@ class AgainstRebuilt(RuleBasedStateMachine):
 
 AgainstRebuilt.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 TestAgainstRebuilt = AgainstRebuilt.TestCase
+
+
+def test_a_root_without_a_child_is_taken_away() -> None:
+    """Written by hand, before the first root is asked for and after it."""
+    for asked_before in (False, True):
+        state = VersionedState()
+        state.put(b"k", b"v")
+        if asked_before:
+            state.root(1)
+        state.put(root_key(b"nobody"), b"r" * 32)
+        assert state.root(1) == root({b"k": b"v"}, 1)
+        assert state.get(root_key(b"nobody")) is None
+
+
+def test_a_view_of_a_time_before_a_child_whose_root_nobody_asked_for() -> None:
+    """The tries of the head have the child's root already, the head's values do not."""
+    state = VersionedState()
+    for key in (b"k", b"l", b"m", b"n"):
+        state.put(key, b"v")
+    before = state.root(1)
+    state.seal(0)
+    state.put(entry_key(b"child", b"k"), b"v")
+    state.seal(1)
+    assert state.at(0).root(1) == before
+    assert state.get(root_key(b"child")) is None
+    assert state.at(0).root(1) == before
 
 
 def test_roots_through_blocks_reverts_and_transactions() -> None:

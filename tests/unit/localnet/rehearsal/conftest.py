@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from localnet.rehearsal import acts
+from localnet.rehearsal import steps
 
 
 @pytest.fixture(autouse=True)
 def small_cast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acts, "VALIDATORS", ())
-    monkeypatch.setattr(acts, "MINERS", acts.MINERS[:2])
-    monkeypatch.setattr(acts, "EVERYBODY", (acts.OWNER, *acts.MINERS[:2]))
+    monkeypatch.setattr(steps, "VALIDATORS", ())
+    monkeypatch.setattr(steps, "MINERS", steps.MINERS[:2])
+    monkeypatch.setattr(steps, "EVERYBODY", (steps.OWNER, *steps.MINERS[:2]))

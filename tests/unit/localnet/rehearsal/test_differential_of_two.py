@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from localnet.calls import PALLET
 from localnet.errors import ConfigError
+from localnet.rehearsal.comparable import Bridge
 from localnet.rehearsal.differential import Findings, OutcomeDifference, StateDifference, differential
 from localnet.rehearsal.report import scenario_json, scenario_text
 from localnet.rehearsal.scenario import SCENARIO, Step
 from localnet.rehearsal.versioned import VERSIONED, explain
+from localnet.rules.coinbase import activity_cutoff
 from localnet.runtime.runtime import SpecRuntime
-from tests.unit.localnet.rehearsal.two_runtimes import AfterHooks, chain, with_call
+from tests.unit.localnet.rehearsal.two_runtimes import (
+    NEW_CODE,
+    AfterHooks,
+    Upgradable,
+    chain,
+    pallet_of,
+    with_call,
+)
 
 NEEDED = ("fund accounts", "found a subnet", "register neurons", "serve")
 STEPS = tuple(step for step in SCENARIO if step.name in NEEDED)
@@ -46,7 +57,7 @@ async def test_a_changed_call_is_found_with_its_block_its_call_and_both_values()
     assert first.keys[0] == 2 and [value["port"] for value in first.values] == [8_091, 8_092]
     assert f"{PALLET}.AxonServed" in first.events[0] and f"{PALLET}.AxonServed" in first.events[1]
     text = "\n".join(scenario_text(findings))
-    assert f"block {first.block}, serve_axon: {PALLET}.Axons[2, " in text and "3 unexplained" in text
+    assert f"block {first.block}, step 'serve', serve_axon: {PALLET}.Axons[2, " in text and "3 unexplained" in text
     assert scenario_json(findings)["differences"][0]["values"][1]["port"] == 8_092
 
 
@@ -79,6 +90,10 @@ async def test_the_first_difference_ends_it_unless_more_is_asked_for() -> None:
     changed = with_call(SpecRuntime(), PALLET, "serve_axon", other_port)
     findings = await found(changed, first_only=True)
     assert len(findings.differences) == 1 and not findings.agree
+    text = scenario_text(findings)
+    assert "step 'serve', serve_axon: " in text[1] and text[-1].endswith(
+        "the scenario was stopped there, --all goes on"
+    )
     assert len(findings.played) < len(STEPS)
 
 
@@ -103,6 +118,20 @@ async def test_a_step_that_one_side_has_no_call_for_is_skipped_by_name() -> None
     assert [said.what for said in skipped.said].count("serve_axon") == 2  # what came before it was done
 
 
+async def test_what_known_changes_account_for_is_told_by_whether_values_were_checked() -> None:
+    findings = await found(with_call(SpecRuntime(), PALLET, "serve_axon", other_port))
+    rows = [next(row for row in VERSIONED if row.checked is checked) for checked in (True, False, False)]
+    findings.differences = [
+        replace(one, explained=row) for one, row in zip(findings.differences, rows, strict=True)
+    ]  # fmt: skip
+    text = "\n".join(scenario_text(findings))
+    assert "3 differences are accounted for" in text and "of 1 the values were checked, of the other 2 only" in text
+    assert f"1, checked: {rows[0].what}" in text and f"2: {rows[1].what}" in text
+    told = scenario_json(findings)["differences"]
+    assert [one["explained"]["values_checked"] for one in told] == [True, False, False]
+    json.dumps(told, default=str)
+
+
 async def test_chains_of_different_slots_cannot_be_in_lockstep() -> None:
     async with chain(SpecRuntime()) as first, chain(SpecRuntime()) as second:
         second.chain.slot_ms = 12_000
@@ -110,9 +139,53 @@ async def test_chains_of_different_slots_cannot_be_in_lockstep() -> None:
             await differential(first, second, ("a", "b"), steps=STEPS)
 
 
+def older(tree: dict[str, Any]) -> None:
+    """Metadata without what came with the scheduler that remembers its last epoch."""
+    storage = pallet_of(tree, PALLET)["storage"]
+    gone = ("LastEpochBlock", "PendingEpochAt", "ActivityCutoffFactorMilli", "LiquidAlphaConsensusMode")
+    storage["entries"] = [entry for entry in storage["entries"] if entry["name"] not in gone]
+
+
+async def test_what_only_the_newer_one_keeps_is_written_for_it() -> None:
+    """... so that both have their epochs in the same blocks, and neurons are silent equally long."""
+    async with chain(Upgradable(older, code=NEW_CODE)) as first, chain(SpecRuntime()) as second:
+        bridge, words = Bridge(first, second), second.client
+        written = bridge.writes(500)
+        same = Bridge(second, second).writes(500)
+        tempo = first.query(PALLET, "Tempo", 1)
+        entry = {item: words.storage_key(PALLET, item, 1) for item in bridge.needed}
+        values = {item: words.registry.decode(words.entry(PALLET, item).value, written[key] or b"")
+                  for item, key in entry.items()}  # fmt: skip
+    due = values["LastEpochBlock"] + tempo
+    assert due > 500 and tempo == (due + 1 + 1) % (tempo + 1)  # where a runtime that counts blocks has its epoch
+    cutoff = first.query(PALLET, "ActivityCutoff", 1)
+    assert activity_cutoff(values["ActivityCutoffFactorMilli"], tempo) == cutoff
+    assert values["LiquidAlphaConsensusMode"] == "Current" and values["PendingEpochAt"] == 0
+    assert same == {}
+
+
 def test_known_changes_explain_what_lies_between_two_versions_only() -> None:
     row = next(row for row in VERSIONED if "Burn" in row.items)
     for specs in ((row.since - 1, row.since), (row.since, row.since - 1)):
-        assert explain(f"{PALLET}.Burn", "whatever", specs) is row
-    assert explain(f"{PALLET}.Burn", "whatever", (row.since, row.since + 1)) is None
+        assert explain(f"{PALLET}.Burn", "burned_register", specs, (1, 2)) is row
+        assert explain(f"{PALLET}.Burn", "set_weights", specs, (1, 2)) is None
+    assert explain(f"{PALLET}.Burn", "burned_register", (row.since, row.since + 1), (1, 2)) is None
     assert all(one.what and one.source and one.since > 0 for one in VERSIONED)
+
+
+def test_a_known_change_that_looks_at_values_accounts_for_none_but_its_own() -> None:
+    """By version: the newer one's value is the one that is nothing, whichever of the two is the reference."""
+    item, some, none = f"{PALLET}.Alpha", {"bits": 5}, {"bits": 0}
+    assert explain(item, "add_stake", (365, 366), (some, none)) is not None
+    assert explain(item, "add_stake", (366, 365), (none, some)) is not None
+    assert explain(item, "add_stake", (365, 366), (some, {"bits": 4})) is None
+    assert explain(item, "add_stake", (365, 366), (none, some)) is None
+    for item, older, newer, wrong in (
+        ("LastTxBlockDelegateTake", 70, 0, 71), ("LastColdkeyHotkeyStakeBlock", 70, None, 71),
+        ("ValidatorPermit", [False, True], [True, True], [True, False]),
+        ("Commitments.UsedSpaceOf", {"last_epoch": 7, "used_space": 1}, {"last_epoch": 5, "used_space": 1},
+         {"last_epoch": 5, "used_space": 2}),
+    ):  # fmt: skip
+        name = item if "." in item else f"{PALLET}.{item}"
+        assert explain(name, "hooks before the extrinsics", (293, 461), (older, newer)) is not None
+        assert explain(name, "hooks before the extrinsics", (293, 461), (older, wrong)) is None

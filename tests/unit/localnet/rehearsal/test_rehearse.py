@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from localnet.calls import PALLET
 from localnet.cli import app
+from localnet.codec.compare import NEW_DEFAULT
 from localnet.codec.document import Document, twox128
 from localnet.errors import ConfigError
 from localnet.rehearsal.rehearse import Rehearsal, rehearse
@@ -21,9 +22,7 @@ from localnet.runtime.runtime import SpecRuntime
 from tests.unit.localnet.rehearsal.two_runtimes import NEW_CODE, Upgradable, chain, pallet_of
 
 STEPS = tuple(
-    step
-    for step in SCENARIO
-    if step.name in ("fund accounts", "found a subnet", "register neurons", "serve")
+    step for step in SCENARIO if step.name in ("fund accounts", "found a subnet", "register neurons", "serve")
 )
 SOURCE = """
 from somewhere.storage import SubtensorModule as st
@@ -33,6 +32,7 @@ def work(chain, view):
     calls.SubtensorModule.serve_prometheus(1)
     view.query(st.Axons, [1])
     chain.query("Tempo", 1)
+    chain.query("Rho", 1)
     chain.query("Account", pallet="System")
     return ("AdminUtils", "sudo_set_tempo"), calls.Nothing.at_all, "Kappa"
 """
@@ -63,6 +63,8 @@ def rewrite(tree: dict[str, Any]) -> None:
     for entry in entries:
         if entry["name"] == "Tempo":
             entry["value"], entry["default"] = flag, b"\0"
+        if entry["name"] == "Rho":
+            entry["default"] = b"\7\0"  # breaks nobody
     pallet["storage"]["entries"] = [one for one in entries if one["name"] != "Kappa"]
 
 
@@ -99,6 +101,7 @@ async def test_everything_that_an_upgrade_breaks_is_told(tmp_path: Path) -> None
     assert "serve: the step gave played, now no call: serve_prometheus" in said
     assert f"our code uses what changed: removed call {PALLET}.serve_prometheus" in said
     assert f"our code uses what changed: changed storage {PALLET}.Tempo" in said
+    assert "Rho" not in said and any(one.detail == NEW_DEFAULT for one in report.used["our code"])
     assert "Kappa" not in said  # a text alone is no use of an item
     text = rehearsal_text(report)
     assert "BROKEN:" in text and f"  {PALLET}: None -> 9" in text
@@ -116,13 +119,37 @@ async def test_an_upgrade_that_does_not_happen_is_told(tmp_path: Path) -> None:
     report = await rehearsed(runtime, tmp_path)
     assert report.failed == "InvalidSpecName" and report.broken == ["the upgrade failed: InvalidSpecName"]
     assert report.after is None and rehearsal_json(report)["broken"]
+    text = rehearsal_text(report)
+    assert text[0] == f"old (spec {report.specs[0]}) -> new" and text[-1] == "1 thing broke"
+    assert not any(line.startswith("metadata: ") for line in text)  # nobody has seen the new one's
+
+
+async def test_sources_that_are_not_there_are_told_before_anything_is_played(tmp_path: Path) -> None:
+    async with chain(Upgradable(lambda tree: None)) as net:
+        with pytest.raises(ConfigError, match="does not exist"):
+            await rehearse(net, NEW_CODE, ("old", "new"), {"our code": [tmp_path / "none.py"]}, steps=STEPS)
+        assert net.block == 0
+
+
+async def test_what_a_pallet_leaves_behind_that_is_gone_is_told_by_its_name(tmp_path: Path) -> None:
+    def gone(tree: dict[str, Any]) -> None:
+        tree["pallets"].remove(pallet_of(tree, "Commitments"))
+
+    def migrated(runtime: SpecRuntime) -> None:
+        runtime.state.put(twox128(b"Commitments") + twox128(b"MaxSpace"), b"\0\0\0\0")
+
+    report = await rehearsed(Upgradable(gone, migrated), tmp_path)
+    assert report.after is not None and set(report.after.unknown) >= {"Commitments"}
+    assert not any(
+        name.startswith("0x") and name == "0x" + twox128(b"Commitments").hex() for name in report.after.unknown
+    )
 
 
 def test_uses_are_found_in_every_form(tmp_path: Path) -> None:
     (tmp_path / "uses.py").write_text(SOURCE)
     assert scan([tmp_path], [Document.load()]) == {
         ("call", f"{PALLET}.serve_prometheus"), ("storage", f"{PALLET}.Axons"), ("storage", f"{PALLET}.Tempo"),
-        ("storage", "System.Account"), ("call", "AdminUtils.sudo_set_tempo"),
+        ("storage", f"{PALLET}.Rho"), ("storage", "System.Account"), ("call", "AdminUtils.sudo_set_tempo"),
     }  # fmt: skip
     (tmp_path / "broken.py").write_text("def (")
     with pytest.raises(ConfigError, match="cannot be read as Python"):
@@ -137,6 +164,8 @@ def test_commands(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["epochs"]["agree"] and told["epochs"]["states"] == 3
+    idle = run(app, ["differential", "spec", "--seeds", "0", "--no-scenario"])
+    assert idle.exit_code == 2 and "nothing to compare" in idle.output
     words = run(app, ["differential", "spec", "--seeds", "2", "--no-scenario"])
     assert "epochs: 2 subnets" in words.stdout and "all agree" in words.stdout
     assert run(app, ["rehearse", "--from", "spec", "--to", "spec"]).exit_code == 2

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from localnet.abi import State
 from localnet.codec import metadata
-from localnet.codec.document import Document
-from localnet.codec.scale import compact, opaque
+from localnet.codec.scale import opaque
 from localnet.net import Localnet
 from localnet.runtime.framework import CallInfo
 from localnet.runtime.runtime import SpecRuntime
 
 START = 1_760_000_000_000
 OLD_CODE, NEW_CODE = b"the old code", b"the new code"
-STEPS_FOR_A_START = 6  # of the scenario: money, a transfer, a subnet, its hyperparameters, its start, what is left
 
 
 def chain(runtime: Any) -> Localnet:
@@ -56,14 +53,17 @@ class Upgradable:
     `rewrite` makes the new metadata's tree out of the old one's; `migrate` is what the first new block does.
     """
 
-    def __init__(self, rewrite: Callable[[dict[str, Any]], None], migrate: Callable[[SpecRuntime], None]) -> None:
-        self._rules, self._migrate = SpecRuntime(), migrate
-        for name in ("set_code",):
-            self._rules.calls["System", name] = self._set_code  # type: ignore[assignment]
+    def __init__(
+        self,
+        rewrite: Callable[[dict[str, Any]], None],
+        migrate: Callable[[SpecRuntime], None] = lambda runtime: None,
+        code: bytes = OLD_CODE,
+    ) -> None:
+        self._rules, self._migrate, self._code = SpecRuntime(), migrate, code
+        self._rules.calls["System", "set_code"] = self._set_code
         tree = metadata.decode(self._rules.document.v15)
         rewrite(tree)
         self._new = metadata.encode(tree)
-        self._new_document = Document.read(self._rules.document.v14, self._new)
 
     def _set_code(self, origin: Any, code: bytes) -> None:
         self._rules.state.put(b":code", code)
@@ -71,10 +71,10 @@ class Upgradable:
     _set_code.call_info = CallInfo()  # type: ignore[attr-defined]
 
     def call(self, method: str, data: bytes, state: State) -> bytes:
-        new = state.settled(b":code") == NEW_CODE
+        new = (state.settled(b":code") or self._code) == NEW_CODE
         if method == "GenesisBuilder_build_state":
             answer = self._rules.call(method, data, state)
-            state.put(b":code", OLD_CODE)
+            state.put(b":code", self._code)
             return answer
         if new and method == "Metadata_metadata_at_version" and data[:1] == b"\x0f":
             return b"\1" + opaque(self._new)
@@ -94,6 +94,3 @@ class Upgradable:
 
 def pallet_of(tree: dict[str, Any], name: str) -> dict[str, Any]:
     return next(pallet for pallet in tree["pallets"] if pallet["name"] == name)
-
-
-__all__ = ["AfterHooks", "Upgradable", "chain", "compact", "pallet_of", "replace", "with_call"]

@@ -276,3 +276,13 @@ def test_the_owners_hotkey_changes_once_a_week(m: Market) -> None:
 def test_a_setting_without_an_effect_here_is_refused_by_name(m: Market) -> None:
     refused = m.refusal(None, "sudo_set_evm_chain_id", pallet="AdminUtils", chain_id=5)
     assert refused == "AdminUtils.sudo_set_evm_chain_id is not implemented"
+
+
+def test_events_that_released_runtimes_deposit_and_those_that_they_only_declare(m: Market) -> None:
+    said = len(m.rt.events)
+    m.root("AdminUtils", "sudo_set_rho", netuid=m.net, rho=20)
+    m.root("AdminUtils", "sudo_set_alpha_sigmoid_steepness", netuid=m.net, steepness=900)
+    assert len(m.rt.events) == said and (m.p.Rho[m.net], m.p.AlphaSigmoidSteepness[m.net]) == (20, 900)
+    m.root("AdminUtils", "sudo_set_bonds_reset_enabled", netuid=m.net, enabled=True)
+    assert m.last("BondsResetOnSet") == (m.net, True)
+    assert m.last("BondsResetToggled", "AdminUtils") == {"netuid": m.net, "enabled": True}

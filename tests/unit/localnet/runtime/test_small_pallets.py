@@ -41,6 +41,14 @@ def test_dust_leaves_both_records_of_the_issuance(m: Market, pallet: str) -> Non
     assert (balances.TotalIssuance.get(), m.p.TotalIssuance.get()) == (before[0] - 400, before[1] - 400)
 
 
+def test_more_than_there_is_altogether_underflows(m: Market) -> None:
+    """What an account lacks is a matter of funds; what the whole chain lacks, of arithmetic (as released runtimes)."""
+    issued = m.rt.balances.TotalIssuance.get()
+    for amount, error in ((issued, "FundsUnavailable"), (issued + 1, "Arithmetic.Underflow")):
+        with pytest.raises(DispatchError, match=error):
+            m.dispatch(Signed(BOB), "Balances", "transfer_keep_alive", dest=("Id", ALICE), value=amount)
+
+
 # -- commitments ------------------------------------------------------------------------------------------------------
 
 

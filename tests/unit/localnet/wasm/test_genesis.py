@@ -211,3 +211,19 @@ async def test_a_real_runtime_starts_and_carries_a_transfer(path: str) -> None:
         assert (await net.extrinsic("//Alice", "Balances", call, dest="//Bob", value=10**9)).success
         assert net.balance("//Bob") == before + 10**9
         assert net.query("Sudo", "Key") == keypair("//Alice").public_key
+
+
+def test_what_a_runtime_says_against_a_genesis_is_shown_safely() -> None:
+    class Refusing(Builder):
+        def call(self, method: str, data: bytes, state: State) -> bytes:
+            if method == "GenesisBuilder_build_state":
+                return b"\1" + opaque(b"\x1b[2Jno" + b"!" * 10_000)
+            if method == "GenesisBuilder_preset_names":
+                return compact(1 << 20) + bytes(1 << 20)
+            return super().call(method, data, state)
+
+    with pytest.raises(ConfigError, match=r"refuses the genesis: \?\[2Jno!+$") as caught:
+        build(Refusing(), loaded())
+    assert len(str(caught.value)) < 3000
+    with pytest.raises(ConfigError, match="1048576 names"):
+        preset_names(Refusing())

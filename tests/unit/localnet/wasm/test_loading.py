@@ -21,7 +21,8 @@ from localnet.fork import remote
 from localnet.node.blocks import Header, blake2_256
 from localnet.node.children import entry_key
 from localnet.wasm import chainspec, limits, loading, sections
-from localnet.wasm.loading import load
+from localnet.wasm.loading import from_bytes, load
+from tests.support import wat_runtime as wat
 
 NAME = b"\x0fruntime_version"
 
@@ -330,3 +331,19 @@ def test_addresses_that_lead_nowhere_say_so(tmp_path: Path, monkeypatch: pytest.
     node = FakeNode()
     with served(node) as at, pytest.raises(RuntimeCodeError, match="has no block 5"):
         load(at("ws") + "@5", directory=tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"(module (nonsense))", b"(module \xff", b"(module " + b"(" * 100_000])
+def test_text_that_is_no_module_is_refused(text: bytes) -> None:
+    with pytest.raises(RuntimeCodeError, match=r"hand\.wat is no Wasm in text format"):
+        from_bytes(text, "hand.wat")
+
+
+def test_names_from_outside_do_not_reach_a_terminal_as_they_are() -> None:
+    evil = "\x1b[2Jclean"
+    document = {"name": evil, "genesis": {"raw": {"top": {"0x3a636f6465": "0x" + wat.code().hex()}}}}
+    found = from_bytes(json.dumps(document).encode(), "spec.json")
+    assert "?[2Jclean" in found.describe() and "\x1b" not in found.describe()
+    named = wat.code().replace(b"\x0cwat\x0cwat", b"\x0c\x1b[2\x0cwat")
+    with pytest.raises(RuntimeCodeError, match="a name that cannot be shown"):
+        from_bytes(named, "evil.wasm").describe()

@@ -49,7 +49,7 @@ class Stand(SpecRuntime):
 
     missing = ("ext_from_the_future_version_9",)
 
-    def __init__(self, code: bytes = b"", progress: Any = None) -> None:
+    def __init__(self, code: bytes = b"", **options: Any) -> None:
         super().__init__(PROFILES["mainnet"])
         self.genesis: Any = None
 
@@ -134,3 +134,13 @@ async def test_a_chain_starts_from_a_path_with_the_slot_as_block_time(
         await Localnet(runtime=str(path), genesis={"sudo": {}}).start()
     with pytest.raises(ConfigError, match="leave the runtime out"):
         Localnet(runtime=path, fork="ws://127.0.0.1:9")
+
+
+def test_names_in_a_report_do_not_move_a_terminals_cursor() -> None:
+    facts = {
+        "spec_name": "toy", "spec_version": 7, "transaction_version": 1, "metadata": 14, "hash": "0x", "size": 1,
+        "module_hash": "0x", "source": "here", "apis": {"\x1b[2J": 1}, "missing_imports": [], "imports": 1,
+        "builds_genesis": True, "presets": ["\x1b[31mdev"], "clients_miss": {"spec_version": 461},
+    }  # fmt: skip
+    text = list(as_text(facts))
+    assert "\x1b" not in "".join(text) and any("?[31mdev" in line for line in text)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import stat
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from localnet.errors import ConfigError, RuntimeCodeError
 from localnet.runtime.memory import MemoryState
-from localnet.wasm import cache, engine
+from localnet.wasm import cache, compiling, engine
 from localnet.wasm.cache import CompiledCache
 from localnet.wasm.limits import Limits
 from localnet.wasm.runtime import WasmRuntime
@@ -106,8 +109,56 @@ def test_only_so_many_files_are_kept(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runtimes").iterdir())) == cache.KEPT
 
 
+def test_files_that_nobody_finished_go_and_a_directory_that_was_exchanged_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CompiledCache(tmp_path / "runtimes")
+    store.store("a", b"x")
+    left, fresh = (tmp_path / "runtimes" / f"{cache.WRITING}{name}" for name in ("left", "fresh"))
+    for path in (left, fresh):
+        path.write_bytes(b"half")
+    os.utime(left, (1, 1))
+    store.store("b", b"y")
+    assert not left.exists() and fresh.exists() and store.load("a") == b"x"
+    if hasattr(os, "geteuid"):
+        somebody = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: somebody)
+        assert store.load("a") is None
+
+
+def test_a_user_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("TOUCHSTONE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(ConfigError, match="TOUCHSTONE_CACHE"):
+        cache.default_directory()
+
+
+def test_what_a_compiler_may_choke_on_is_compiled_in_a_process_of_its_own() -> None:
+    """6 kB that take this process 20 seconds: every loop has every variable."""
+    count = 300
+    change = "".join(f"(local.set {i + 1} (i64.add (local.get {i + 1}) (i64.const 1)))" for i in range(count))
+    body = "(loop " * count + change + "(br_if 0 (local.get 0)))" * count
+    code = wat.code(extra=f"(func (param i32) (local{' i64' * count}) {body})")
+    assert len(code) < 16_000
+    with pytest.raises(RuntimeCodeError, match=r"does not compile within 0\.5 seconds"):
+        WasmRuntime(code, compiled=False, limits=Limits(compile_seconds=0.5))
+
+
+def test_the_compilers_process_imports_nothing_from_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "struct.py").write_text("raise SystemExit('taken')")
+    (tmp_path / "wasmtime.py").write_text("raise SystemExit('taken')")
+    monkeypatch.chdir(tmp_path)
+    assert engine.compile_code(b"\0asm\1\0\0\0", Limits())
+
+
 def test_large_code_is_compiled_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SMALL", 0)
+    monkeypatch.setattr(engine, "LITTLE", 0)
     said: list[str] = []
     made = WasmRuntime(wat.code(), compiled=False, progress=said.append)
     assert made.call("Core_version", b"", MemoryState()) == wat.runtime_version(1)
@@ -122,10 +173,7 @@ def test_large_code_is_compiled_in_a_process_of_its_own(monkeypatch: pytest.Monk
         (Limits(), b"\0asm\1\0\0\0garbage", "cannot be compiled"),
     ],
 )
-def test_a_compiler_that_fails_takes_nothing_with_it(
-    monkeypatch: pytest.MonkeyPatch, limits: Limits, code: bytes, said: str
-) -> None:
-    monkeypatch.setattr(engine, "SMALL", 0)
+def test_a_compiler_that_fails_takes_nothing_with_it(limits: Limits, code: bytes, said: str) -> None:
     with pytest.raises(RuntimeCodeError, match=said):
         engine.compile_code(code, limits)
 
@@ -134,3 +182,15 @@ def test_limits_that_make_no_sense_are_refused() -> None:
     for wrong in ({"seconds": 0}, {"seconds": -1.0}, {"memory": 1}, {"memory": 1 << 40}):
         with pytest.raises(ConfigError):
             Limits(**wrong)
+
+
+def test_machine_code_without_end_stays_in_the_compilers_process(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(compiling, "MAX_COMPILED", 1000)
+    monkeypatch.setattr(sys, "argv", ["", str(1 << 20), str(1 << 62)])
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"\0asm\1\0\0\0")))
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows: the limits of the tests' process stay
+    assert compiling.main() == 1
+    out, err = capfdbinary.readouterr()
+    assert out == b"" and b"of machine code, more than 1,000" in err

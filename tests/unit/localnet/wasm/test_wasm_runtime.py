@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import wasmtime
@@ -18,13 +19,23 @@ import xxhash
 
 from localnet.codec.document import Document
 from localnet.codec.scale import opaque
-from localnet.errors import ChainError, ForkError, RuntimeApiMissing, RuntimeCodeError, RuntimeTrap
+from localnet.errors import (
+    ChainError,
+    ForkError,
+    PoolRejected,
+    RuntimeApiMissing,
+    RuntimeCodeError,
+    RuntimeTimeout,
+    RuntimeTrap,
+)
+from localnet.fork.chain import ForkedChain
+from localnet.fork.transport import Stats
 from localnet.node.chain import Chain
 from localnet.node.marks import FAKE_SIGNATURE, Impersonated, unsigned
+from localnet.node.replay import trace
 from localnet.node.state import VersionedState
 from localnet.wasm import engine
-from localnet.wasm.binary import PAGE
-from localnet.wasm.limits import Limits
+from localnet.wasm.limits import PAGE, Limits
 from localnet.wasm.runtime import WasmRuntime
 from localnet.wasm.watchdog import TICKS, PosixTicker, ThreadTicker
 from tests.support import wat_runtime as wat
@@ -144,6 +155,23 @@ def test_a_runtime_cannot_close_the_transactions_of_the_node(bound: WasmRuntime)
     assert state.depth == 1
 
 
+PUBLISHED = [  # start in the answer, data, digest: xxHash, RFC 7693; twox as @polkadot/util-crypto has them
+    (0, b"", "99e9d85137db46ef"),
+    (8, b"", "99e9d85137db46ef4bbea33613baafd5"),
+    (8, b"System", "26aa394eea5630e07c48ae0c9558cef7"),
+    (24, b"abc", "990977adf52cbc440889329981caa9bef7da5770b2b8a05303b75d95360dd62b"),
+    (56, b"abc", "cf4ab791c62b8d2b2109c90275287816"),
+    (72, b"abc", "bddd813c634239723171ef3fee98579b94964e3bb1cb3e427262c8c068d52319"),
+]
+
+
+@pytest.mark.parametrize(("start", "data", "digest"), PUBLISHED)
+def test_its_hashes_are_the_published_ones(bound: WasmRuntime, start: int, data: bytes, digest: str) -> None:
+    state = opened()
+    bound.call(APPLY, wat.bare("hash", data), state)
+    assert (state.get(wat.STORED) or b"")[start : start + len(digest) // 2].hex() == digest
+
+
 def test_its_hashes_are_those_of_the_libraries(bound: WasmRuntime) -> None:
     state = opened()
     for size in (0, 1, 3, 4, 7, 8, 31, 32, 33, 63, 64, 100, 127, 128, 129, 255, 256, 300, 1000):
@@ -171,6 +199,8 @@ def test_memory_that_was_freed_is_used_again(bound: WasmRuntime) -> None:
         ("read out of range", "are not in the memory"),
         ("write out of range", "are not in the memory"),
         ("answer out of range", "are not in the memory"),
+        ("answer too much", "more than the runtime can have allocated"),
+        ("open without end", "more than 1,024 storage transactions"),
         ("access out of range", "memory that it does not have"),
         ("allocate", "memory is used up"),
         ("allocate too much", "more than 32 MiB"),
@@ -202,6 +232,65 @@ def test_a_start_function_without_end_is_stopped() -> None:
     code = wat.code(extra="(func $start (loop $l (br $l))) (start $start)")
     with pytest.raises(RuntimeCodeError, match="cannot be instantiated"):
         runtime(code, seconds=0.05).call("Core_version", b"", opened(code))
+
+
+@pytest.mark.parametrize("op", ["write without end", "append without end"])
+def test_a_call_writes_only_so_much(op: str) -> None:
+    state = opened()
+    small = WasmRuntime(wat.code(), compiled=False, limits=Limits(memory=SMALL, written=1 << 20))
+    with pytest.raises(RuntimeTrap, match="writes more to storage"):
+        small.call(APPLY, wat.bare(op), state)
+    written = max(len(state.get(key) or b"") for key in (wat.STORED, wat.LOG))
+    assert 0 < written < (1 << 20) + 8  # the length of a vector
+    assert small.call(APPLY, wat.bare("count"), state) == b"\0\0"
+
+
+def test_a_start_function_has_no_storage() -> None:
+    code = wat.code(extra="(func $start (call $storage_start_transaction)) (start $start)")
+    with pytest.raises(RuntimeCodeError, match="uses storage outside of a call"):
+        runtime(code).call("Core_version", b"", opened(code))
+    assert runtime().call(APPLY, wat.bare("append"), opened()) == b"\0\0"
+
+
+def test_a_library_that_panics_is_a_trap() -> None:
+    class PanicException(BaseException): ...  # as PyO3's
+
+    class Broken(VersionedState):
+        def get(self, key: bytes) -> bytes | None:
+            if key == wat.LOG:
+                raise PanicException("index out of bounds")
+            return super().get(key)
+
+    with pytest.raises(RuntimeTrap, match="PanicException: index out of bounds"):
+        runtime().call(APPLY, wat.bare("append"), Broken())
+
+
+def test_code_that_cannot_be_used_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fail(code: bytes, *arguments: object) -> bytes:
+        tried.append(code)
+        raise RuntimeCodeError("the code does not compile within 120 seconds")
+
+    mine, bad = runtime(), wat.code(77)
+    mine.call("Core_version", b"", opened())
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "compile_code", fail)
+        for _ in range(3):
+            with pytest.raises(RuntimeCodeError, match="does not compile within 120"):
+                mine.call("Core_version", b"", opened(bad))
+    assert len(tried) == 1
+    assert mine.call("Core_version", b"", opened()) == wat.runtime_version(1)
+
+
+def test_a_panic_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    chain = Chain(runtime())
+    with caplog.at_level(logging.INFO):
+        for number in range(3):
+            chain.submit(wat.bare("panic", bytes((number,))))
+            chain.author()
+    errors = [record.name for record in caplog.records if record.levelno >= logging.ERROR]
+    assert errors == ["localnet.runtime.wasm", "localnet.node.author"]
 
 
 def test_memory_stays_within_the_limit(bound: WasmRuntime) -> None:
@@ -311,6 +400,22 @@ def test_what_a_remote_state_raises_is_not_the_runtimes_trap() -> None:
         runtime().call(APPLY, wat.bare("append"), state)
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_call_that_waited_for_a_remote_node_too_long_is_no_trap(waits: bool) -> None:
+    stats = Stats()
+
+    class Slow(VersionedState):
+        def get(self, key: bytes) -> bytes | None:
+            stats.requests += key == wat.LOG and waits
+            return super().get(key)
+
+    chain = object.__new__(ForkedChain)
+    chain.base = SimpleNamespace(stats=stats, take_failure=lambda: None)  # type: ignore[assignment]
+    chain.runtime = runtime(seconds=0.05)
+    with pytest.raises(ForkError if waits else RuntimeTimeout, match="waited for the node" if waits else "longer than"):
+        chain.run(APPLY, wat.bare("loop over the host"), Slow())
+
+
 def test_a_runtime_is_not_called_from_inside_itself() -> None:
     again = runtime()
 
@@ -418,6 +523,23 @@ def test_root_is_the_sudo_key_of_the_moment() -> None:
         assert mine.call("DevApi_apply_extrinsic", unsigned("root", call).argument, state) == b"\0\0"
         extra = b"\0" + bytes((wat.NONCE << 2,))
         assert state.get(wat.STORED) == unsigned(key, b"\3\0" + call, wat.NONCE, extra).raw
+
+
+def test_a_sudo_key_that_cannot_pay_is_named() -> None:
+    state = opened()
+    state.put(wat.SUDO_KEY, wat.POOR)
+    with pytest.raises(PoolRejected, match=r"root is the sudo key 5\w+ here, and it cannot pay"):
+        runtime().call("DevApi_apply_extrinsic", unsigned("root", b"\x09\x08").argument, state)
+
+
+def test_a_block_with_root_comes_out_the_same_when_it_is_made_again() -> None:
+    chain = Chain(runtime())
+    chain.author({wat.SUDO_KEY: bytes(range(32))})
+    block = chain.author(impersonated=[unsigned("root", b"\x09\x08")])
+    assert block.extrinsics == [unsigned("root", b"\x09\x08").raw]
+    steps = trace(chain, block.number)
+    assert [one.name for one in steps] == ["initialization", "extrinsic", "finalization"]
+    assert wat.STORED in steps[1].changes
 
 
 def test_nobody_is_the_bare_extrinsic() -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from localnet.codec.scale import compact
+from localnet.codec.scale import compact, opaque
 from localnet.node.state import VersionedState
+from localnet.wasm.host import keystore
 from localnet.wasm.host.interface import HostTrap
 from tests.support.wasm_memory import MemoryHost
 
@@ -73,3 +74,19 @@ def test_a_span_out_of_bounds_breaks_off_where_one_is_read(name: str) -> None:
     outside = (1 << 31) | 1 << 32  # neither as a pointer nor as a span
     with pytest.raises(HostTrap):
         host.call(name, *[outside, outside, outside, 0][:count])
+
+
+def test_a_list_of_nothing_does_not_fill_the_memory() -> None:
+    host = MemoryHost()
+    many = (1 << 20) << 2 | 2
+    with pytest.raises(HostTrap, match="a list of 1,048,576 items"):
+        host.spans("ext_trie_blake2_256_ordered_root_version_1", many.to_bytes(4, "little") + bytes(1 << 20))
+
+
+def test_a_runtime_does_not_fill_the_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keystore, "MAX_KEYS", 2)
+    host = MemoryHost()
+    for name in (b"//a", b"//b"):
+        host.keystore.insert(b"aura", "sr25519", name.decode())
+    with pytest.raises(HostTrap, match="at most 2 keys"):
+        host.call("ext_crypto_ecdsa_generate_version_1", host.pointer(b"gran"), host.span(b"\1" + opaque(b"//c")))

@@ -9,10 +9,11 @@ import zstandard
 
 from localnet.codec.scale import opaque
 from localnet.errors import RuntimeCodeError
-from localnet.wasm.binary import MAGIC, leb, named
+from localnet.node import repeats
+from localnet.wasm.format import MAGIC, leb, named
 from localnet.wasm.host import misc, offchain
 from localnet.wasm.host.interface import HostTrap
-from localnet.wasm.sections import COMPRESSED, unpack
+from localnet.wasm.sections import COMPRESSED, read_version, unpack
 from tests.support.wasm_memory import MemoryHost
 
 LOGGER = "localnet.runtime.wasm"
@@ -112,6 +113,21 @@ def test_lines_are_kept_and_passed_on(
     assert list(host.lines) == ["pallet: panicked at 'no'"]
 
 
+def test_what_a_runtime_complains_about_in_every_block_is_shown_once(
+    host: MemoryHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "MOST", 3)
+    with caplog.at_level(logging.DEBUG, LOGGER):
+        for slot in range(3):
+            log(host, 1, b"slot %d is not 0" % slot, b"babe")
+        for name in (b"a", b"b", b"c"):
+            log(host, 0, name, b"x")
+        log(host, 2, b"said", b"x")
+        log(host, 2, b"said", b"x")
+    shown = [one.levelno for one in caplog.records]
+    assert shown == [logging.WARNING, *[logging.DEBUG] * 2, *[logging.ERROR] * 2, logging.DEBUG, *[logging.INFO] * 2]
+
+
 def test_a_line_is_kept_when_nobody_listens(host: MemoryHost, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, LOGGER):
         log(host, 2, b"seen later")
@@ -177,3 +193,8 @@ def test_what_a_node_without_its_database_ignores(host: MemoryHost) -> None:
 def test_what_is_not_there_says_so_by_name(host: MemoryHost, name: str) -> None:
     with pytest.raises(HostTrap, match=f"{name} is not available"):
         host.functions[name](0, 0, 0)
+
+
+def test_a_section_lists_only_so_many_apis() -> None:
+    with pytest.raises(RuntimeCodeError, match="more than 1000 runtime APIs"):
+        read_version(module(runtime_version=HEAD + TAIL, runtime_apis=APIS * 501))

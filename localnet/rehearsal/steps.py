@@ -104,7 +104,7 @@ async def set_hyperparameter(stage: Stage, name: str, value: Any) -> None:
     try:
         await stage.send(Want(f"sudo_set_{name}", OWNER if name in OWNERS else "root", make))
     except NoForm:
-        stage.notes.facts.setdefault("unknown hyperparameters", set()).add(name)
+        stage.notes.unknown.add(name)
 
 
 async def epochs(stage: Stage, count: int = 1) -> None:
