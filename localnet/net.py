@@ -29,7 +29,7 @@ from localnet.abi import Runtime
 from localnet.client import Client, Outcome, public_key
 from localnet.developer import Developer
 from localnet.errors import ChainError, ConfigError
-from localnet.node.blocks import Block
+from localnet.node.blocks import Block, blake2_256
 from localnet.node.chain import DEFAULT_HISTORY, Chain
 from localnet.node.clock import ChainClock, ClockMode
 from localnet.node.connection import Subscriptions
@@ -424,7 +424,11 @@ class Localnet(Powers):
             self.miner.poke()
             if self.mining == "manual":
                 await self.miner.mine()
-            refused = self.client.not_included(await included)
+            if self.mining == "manual" and not included.done():  # nobody makes the next block: it would wait for ever
+                waits = "the block made for it did not take it; it waits in the pool for the next"
+                refused = Outcome(False, waits, "0x" + blake2_256(raw).hex())
+            else:
+                refused = self.client.not_included(await included)
         outcome = refused or self.client.outcome(raw, self.chain)
         return outcome.checked() if check else outcome
 

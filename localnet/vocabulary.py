@@ -204,18 +204,25 @@ class Vocabulary:
         if self.document.extrinsic_version != SIGNED_FORMAT:
             version = self.document.extrinsic_version
             raise MetadataError(f"the runtime has extrinsics of format {version}: only format {SIGNED_FORMAT} is known")
-        extra = additional = b""
+        extra = self.extension_bytes({name: pair[0] for name, pair in values.items()})
+        return extra, self.extension_bytes({name: pair[1] for name, pair in values.items()}, signed_only=True)
+
+    def extension_bytes(self, values: Mapping[str, bytes], signed_only: bool = False) -> bytes:
+        """What the transaction extensions put into an extrinsic, or with `signed_only` add to the signed bytes.
+
+        `values` as for `signed_parts`. Raises MetadataError.
+        """
+        out = b""
         for one in self.document.signed_extensions:
-            mine = values.get(one.name, (b"", b""))
+            mine = values.get(one.name, b"")
             try:
-                self.registry.decode(one.extra, mine[0])
-                self.registry.decode(one.additional, mine[1])
+                self.registry.decode(one.additional if signed_only else one.extra, mine)
             except ScaleError as error:
                 raise MetadataError(
                     f"the runtime's transaction extension {one.name} wants what is not known here: {error}"
                 ) from error
-            extra, additional = extra + mine[0], additional + mine[1]
-        return extra, additional
+            out += mine
+        return out
 
     # -- storage and constants
 

@@ -18,6 +18,7 @@ The result is all of the state, `:code` in the form it was given.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,9 +28,10 @@ import bittensor_core
 from localnet.abi import Runtime
 from localnet.codec.scale import opaque, read_compact
 from localnet.errors import ConfigError, RuntimeApiMissing, ScaleError
-from localnet.node.documents import Documents
+from localnet.node.documents import document_of
 from localnet.node.state import VersionedState
 from localnet.rules.constants import EVM_ACCOUNTS, GENESIS_BALANCES, SS58_PREFIX, SUDO
+from localnet.runtime.memory import MemoryState
 from localnet.state_file import FORMAT as STATE_FORMAT
 from localnet.vocabulary import Vocabulary, keypair
 from localnet.wasm.chainspec import CODE, shown
@@ -150,6 +152,12 @@ def _built(runtime: Runtime, config: Mapping[str, Any], code: bytes) -> Storage:
         except ScaleError:
             reason = f"0x{answer[:64].hex()}"
         raise ConfigError(f"the runtime refuses the genesis: {shown(reason, MAX_REASON)}")
+    with contextlib.suppress(RuntimeApiMissing):  # whose consensus is not Aura is told by the node
+        if runtime.call("AuraApi_authorities", b"", state) == b"\0":
+            raise ConfigError(
+                "nobody could make a block of this genesis: it names no Aura authority. Start with development "
+                "accounts (--dev-accounts), or name one in the genesis patch: aura.authorities"
+            )
     return {**state.head, CODE: code}
 
 
@@ -238,7 +246,7 @@ def development(config: Mapping[str, Any]) -> Config:
 def funded(runtime: Runtime, storage: Mapping[bytes, bytes]) -> Storage:
     """Storage in which the development accounts have at least what they have on the public localnet, and //Alice is
     sudo. Types are those of the runtime's metadata. Raises ConfigError, MetadataError."""
-    words = Vocabulary(documents(runtime, storage).head)
+    words = Vocabulary(document_of(runtime, MemoryState(storage)))
     out, issued = dict(storage), 0
     for name, least in GENESIS_BALANCES.items():
         issued += _fund(words, out, _account(name), least)
@@ -246,21 +254,6 @@ def funded(runtime: Runtime, storage: Mapping[bytes, bytes]) -> Storage:
     if ("Sudo", "Key") in words.document.storage:
         _change(words, out, ("Sudo", "Key"), lambda _: _account(SUDO))
     return out
-
-
-def documents(runtime: Runtime, storage: Mapping[bytes, bytes]) -> Documents:
-    """The metadata of a runtime on a storage, outside of any chain."""
-    state = VersionedState.restore(dict(storage), 0, {})
-
-    def call(method: str, data: bytes, number: int | None) -> bytes:
-        state.begin()
-        try:
-            return runtime.call(method, data, state)
-        finally:
-            while state.depth:
-                state.rollback()
-
-    return Documents(runtime, call, lambda key, number: state.head.get(key))
 
 
 def _fund(words: Vocabulary, out: Storage, who: bytes, least: int) -> int:

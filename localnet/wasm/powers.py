@@ -16,7 +16,9 @@ from localnet.abi import State
 from localnet.codec.document import Document
 from localnet.codec.scale import compact, read_compact
 from localnet.errors import MetadataError, PoolRejected, RuntimeApiMissing, RuntimeTrap, ScaleError
+from localnet.node.documents import document_of
 from localnet.node.marks import KINDS, Impersonated, unsigned
+from localnet.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from localnet.wasm.runtime import WasmRuntime
@@ -25,6 +27,10 @@ APPLY = "BlockBuilder_apply_extrinsic"
 CANNOT_PAY = b"\1\0\1"  # ApplyExtrinsicResult: Err(Invalid(Payment))
 INVALID = 1010  # code of a refused extrinsic
 SUDO = ("Sudo", "Key")
+UNTIPPED = {  # immortal, without a tip and without a metadata hash
+    "CheckMortality": b"\0", "CheckEra": b"\0", "CheckMetadataHash": b"\0", "ChargeTransactionPayment": compact(0),
+    "ChargeTransactionPaymentWrapper": compact(0),
+}  # fmt: skip
 
 
 @dataclass
@@ -72,7 +78,9 @@ def as_sudo(runtime: WasmRuntime, facts: Facts, call: bytes, state: State) -> Im
 
     Raises RuntimeApiMissing when the runtime has no sudo or nobody has its key, MetadataError.
     """
-    document = _document(runtime, facts, state)
+    if facts.document is None:
+        facts.document = document_of(runtime, state)
+    document = facts.document
     if ("Sudo", "sudo") not in document.call_index or SUDO not in document.storage:
         raise RuntimeApiMissing("this runtime has no Sudo pallet: there is no way to be root")
     key = state.get(document.storage[SUDO].prefix)
@@ -80,39 +88,6 @@ def as_sudo(runtime: WasmRuntime, facts: Facts, call: bytes, state: State) -> Im
         raise RuntimeApiMissing("there is no sudo key on this chain: nobody can be root")
     nonce = int.from_bytes(runtime.execute("AccountNonceApi_account_nonce", key, state), "little")
     sudo = bytes((document.pallet_index["Sudo"], document.call_index["Sudo", "sudo"]))
-    return unsigned(key, sudo + call, nonce, _extra(document, nonce))
-
-
-def _extra(document: Document, nonce: int) -> bytes:
-    """Immortal, without a tip and without a metadata hash. Nothing is signed, so nothing is added to signed bytes."""
-    known = {
-        "CheckMortality": b"\0", "CheckEra": b"\0", "CheckNonce": compact(nonce), "CheckMetadataHash": b"\0",
-        "ChargeTransactionPayment": compact(0), "ChargeTransactionPaymentWrapper": compact(0),
-    }  # fmt: skip
-    out = b""
-    for extension in document.signed_extensions:
-        mine = known.get(extension.name, b"")
-        try:
-            document.registry.decode(extension.extra, mine)
-        except ScaleError as error:
-            raise MetadataError(
-                f"the runtime's transaction extension {extension.name} wants what is not known here: {error}"
-            ) from error
-        out += mine
-    return out
-
-
-def _document(runtime: WasmRuntime, facts: Facts, state: State) -> Document:
-    if facts.document is None:
-        v14 = _opaque(runtime.execute("Metadata_metadata", b"", state))
-        try:
-            raw = runtime.execute("Metadata_metadata_at_version", (15).to_bytes(4, "little"), state)
-        except RuntimeApiMissing:
-            raw = b"\0"
-        facts.document = Document.read(v14, _opaque(raw[1:]) if raw[:1] == b"\1" else b"")
-    return facts.document
-
-
-def _opaque(raw: bytes) -> bytes:
-    size, start = read_compact(raw, 0)
-    return raw[start : start + size]
+    return unsigned(
+        key, sudo + call, nonce, Vocabulary(document).extension_bytes({**UNTIPPED, "CheckNonce": compact(nonce)})
+    )

@@ -13,9 +13,11 @@ from typing import Any
 
 from localnet.codec.document import Document
 from localnet.errors import ConfigError
+from localnet.node.documents import document_of
+from localnet.runtime.memory import MemoryState
 from localnet.wasm.binary import inspect
 from localnet.wasm.chainspec import shown
-from localnet.wasm.genesis import documents, preset_names
+from localnet.wasm.genesis import preset_names
 from localnet.wasm.loading import Loaded
 from localnet.wasm.runtime import WasmRuntime
 
@@ -26,7 +28,7 @@ MAX_LINE = 10_000  # characters
 def report(loaded: Loaded, runtime: WasmRuntime) -> dict[str, Any]:
     """`runtime`: made of the loaded code. Raises RuntimeCodeError, RuntimeTrap, MetadataError."""
     module = inspect(loaded.code.module)
-    document = documents(runtime, {}).head
+    document = document_of(runtime, MemoryState())
     try:
         presets: list[str] | None = preset_names(runtime)
     except ConfigError:

@@ -54,6 +54,17 @@ async def test_failures_have_the_chains_name(localnet: Localnet) -> None:
         localnet.query("Balances", "Nothing")
 
 
+async def test_what_finds_no_room_in_the_block_made_for_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Localnet(mining="manual") as net:
+        monkeypatch.setattr("localnet.node.author.MAX_EXTRINSICS", 0)
+        with pytest.raises(CallFailed, match="waits in the pool"):
+            await net.extrinsic("//Alice", "Balances", "transfer_keep_alive", dest="//Bob", value=TAO)
+        monkeypatch.undo()
+        before = net.balance("//Bob")
+        await net.mine()
+        assert net.balance("//Bob") == before + TAO
+
+
 class Wrapping:
     """Signs as wallets sign messages for people."""
 

@@ -50,6 +50,8 @@ class Builder:
             return b"\0" if known is None else b"\1" + opaque(known)
         if method.endswith("create_default_config"):
             return opaque(self.preset)
+        if method == "AuraApi_authorities":
+            return compact(len(json.loads(state.get(b"config") or b"")["aura"]["authorities"]))
         config = json.loads(data[len(data) - data[::-1].rindex(b"{") - 1 :])
         unknown = config.keys() - PRESET.keys()
         if unknown:
@@ -73,6 +75,13 @@ def config_of(runtime: Any, *arguments: Any, **options: Any) -> Any:
 
 
 # -- building ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_genesis_without_an_author_is_refused() -> None:
+    runtime = Builder((*Builder.NEW, "AuraApi_authorities"))
+    assert build(runtime, loaded())
+    with pytest.raises(ConfigError, match="nobody could make a block"):
+        build(runtime, loaded(), dev_accounts=False)
 
 
 @pytest.mark.parametrize("api", [Builder.NEW, Builder.OLD])
