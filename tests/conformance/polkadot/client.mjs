@@ -129,7 +129,7 @@ const STEPS = {
 
   async failures({ api, alice, someone, stranger }) {
     const payable = api.tx.balances.transferKeepAlive(alice.address, TAO);
-    const beyond = api.tx.balances.transferKeepAlive(alice.address, 10n ** 18n);
+    const beyond = api.tx.balances.transferKeepAlive(alice.address, 2n * 10n ** 15n);
     const owned = api.tx.subtensorModule.setSubnetIdentity(1, '', '', '', '', '', '', '', '');
     return {
       dispatched: await follow(api, owned, someone),
