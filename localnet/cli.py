@@ -1,5 +1,5 @@
-"""The command: `python -m localnet`, also mounted as `touchstone localnet`. Its sub-commands are in cli_dev.py and
-cli_runtime.py.
+"""The command: `python -m localnet`, also mounted as `touchstone localnet`. Which options go together is in
+cli_options.py; its sub-commands are in cli_dev.py and cli_runtime.py.
 
 Runs a chain until SIGINT or SIGTERM, then flushes the state file, releases the port and removes the ready file. With
 `--json` everything on standard output is JSON, one object a line; logs go to standard error either way.
@@ -15,17 +15,18 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from localnet import cli_options
 from localnet.cli_dev import COMMANDS
+from localnet.cli_options import of_fork, of_output, of_runtime, of_start
 from localnet.cli_runtime import runtime as show_runtime
 from localnet.errors import ConfigError, LocalnetError
 
 if TYPE_CHECKING:
     from localnet.net import Localnet
-    from localnet.wasm.source import RuntimeSource
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -42,38 +43,45 @@ def localnet(
         float | None,
         typer.Option(
             min=0.01,
+            max=86_400,
             help="Seconds between blocks. Default: 0.25; 12 with --profile mainnet; the slot of a --runtime "
             "or a --fork.",
         ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="The specification's constants: fast or mainnet.")] = "fast",
+    profile: Annotated[str, of_start(help="The specification's constants: fast or mainnet.")] = "fast",
     runtime: Annotated[
         str | None,
-        typer.Option(
+        of_runtime(
             metavar="FILE|CHAINSPEC|URL",
             help="Run a released Wasm runtime in place of the specification: a file, a chain specification (brings its "
             "genesis), or a node whose runtime is fetched, once: wss://node, or wss://node@block for an older one.",
         ),
     ] = None,
     runtime_hash: Annotated[
-        str | None, typer.Option(metavar="0x..", help="BLAKE2b-256 of the --runtime's code; refuse any other.")
+        str | None, of_runtime(metavar="0x..", help="BLAKE2b-256 of the --runtime's code; refuse any other.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Genesis preset of the --runtime, by name. Default: its own.")
+        str | None, of_runtime(help="Genesis preset of the --runtime, by name. Default: its own.")
     ] = None,
     dev_accounts: Annotated[
         bool | None,
-        typer.Option(
+        of_runtime(
             help="Money for //Alice and the others at the --runtime's genesis, and //Alice as sudo. Default: yes, but "
             "not where a chain specification says who has what."
         ),
     ] = None,
     genesis: Annotated[
-        Path | None, typer.Option(help="JSON file: patch of the genesis, as plain chain specifications have it.")
+        Path | None, of_start(help="JSON file: patch of the genesis, as plain chain specifications have it.")
+    ] = None,
+    import_file: Annotated[
+        Path | None,
+        of_start(
+            "--import", help="Exported state to go on from, once the chain is there (`localnet export` wrote it)."
+        ),
     ] = None,
     fork: Annotated[
         str | None,
-        typer.Option(
+        of_fork(
             metavar="URL[@BLOCK]",
             help="Go on from a block of a live chain, with its state and its runtime: the newest finalized one, or "
             "@number, or @0xhash. ws(s):// or http(s)://. State is read when it is needed, and kept.",
@@ -81,19 +89,19 @@ def localnet(
     ] = None,
     fork_cache: Annotated[
         Path | None,
-        typer.Option(
+        of_fork(
             help="File that keeps what --fork read. Default: forks.sqlite in $TOUCHSTONE_CACHE or ~/.cache/touchstone."
         ),
     ] = None,
     fork_offline: Annotated[
-        bool, typer.Option("--fork-offline", help="Ask no node: --fork the block of last time, from the cache.")
+        bool, of_fork("--fork-offline", help="Ask no node: --fork the block of last time, from the cache.")
     ] = False,
     fork_rate: Annotated[
-        float, typer.Option(min=0.1, help="Requests a second that --fork sends at most, after a burst.")
+        float, of_fork(min=0.1, help="Requests a second that --fork sends at most, after a burst.")
     ] = 20.0,
     fork_verify: Annotated[
         bool,
-        typer.Option("--fork-verify", help="Believe the node of --fork no value without a proof (state_getReadProof)."),
+        of_fork("--fork-verify", help="Believe the node of --fork no value without a proof (state_getReadProof)."),
     ] = False,
     state: Annotated[Path | None, typer.Option(help="File the chain lives in. Without it: memory only.")] = None,
     history: Annotated[int, typer.Option(min=0, help="Blocks whose state stays readable; 0 keeps all.")] = 16_384,
@@ -108,19 +116,25 @@ def localnet(
         int,
         typer.Option(min=0, help="Blocks from the head to the finalized one. polkadot.js shows InBlock from 1 on."),
     ] = 0,
-    ready_file: Annotated[Path | None, typer.Option(help="Write the ws:// address here once it answers.")] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="JSON on standard output, one object a line.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    ready_file: Annotated[Path | None, of_output(help="Write the ws:// address here once it answers.")] = None,
+    json_output: Annotated[bool, of_output("--json", help="JSON on standard output, one object a line.")] = False,
+    quiet: Annotated[bool, of_output("--quiet", "-q", help="Print nothing but errors.")] = False,
+    log_level: Annotated[str, of_output(help="debug, info, warning or error.")] = "warning",
     dev_token: Annotated[
         str | None,
         typer.Option(envvar="LOCALNET_DEV_TOKEN", help="Developer methods also answer other machines that have it."),
     ] = None,
     features: Annotated[
-        bool, typer.Option("--features", help="List what of the chain is here and what is not, and why; run nothing.")
+        bool, of_output("--features", help="List what of the chain is here and what is not, and why; run nothing.")
     ] = False,
 ) -> None:
-    """Run a local Subtensor until interrupted. With a command: ask one that runs."""
+    """Run a local Subtensor until interrupted. With a command: ask one that runs, or look at runtimes."""
+    if context.invoked_subcommand is not None:
+        gc.enable()  # no chain starts here: see __main__.py
+    try:
+        cli_options.ensure_together(cli_options.given(context), context.invoked_subcommand)
+    except ConfigError as error:
+        _failed(error, json_output)
     if context.invoked_subcommand is not None:
         return
     if features:
@@ -139,54 +153,25 @@ def localnet(
         "fork_verify": fork_verify,
     }  # fmt: skip
     try:
-        if fork is None and (fork_cache is not None or fork_offline or fork_verify):
-            raise ConfigError("--fork-cache, --fork-offline and --fork-verify are about a --fork: name a node")
         if fork is not None and log_level == "warning" and not quiet:
             logging.getLogger("localnet.fork").setLevel(logging.INFO)  # a first start takes a while: say how far it is
-        options["runtime"] = _runtime_source(runtime, runtime_hash, preset, dev_accounts, profile, quiet)
-        options["genesis"] = None if genesis is None else _read_patch(genesis)
-        asyncio.run(_serve(options, ready_file, json_output, quiet))
+        options["runtime"] = cli_options.runtime_source(runtime, runtime_hash, preset, dev_accounts, quiet)
+        options["genesis"] = cli_options.read_patch(genesis)
+        exported = cli_options.read_exported(import_file)
+        asyncio.run(_serve(options, ready_file, json_output, quiet, exported))
     except LocalnetError as error:
-        _say(
-            json_output,
-            {"event": "error", "error": type(error).__name__, "message": str(error)},
-            f"error: {error}",
-            True,
-        )
-        raise typer.Exit(1) from None
+        _failed(error, json_output)
 
 
-def _runtime_source(
-    where: str | None, code_hash: str | None, preset: str | None, dev_accounts: bool | None, profile: str, quiet: bool
-) -> RuntimeSource | None:
-    """Raises ConfigError for options that need a runtime, or do not go with one."""
-    if where is None:
-        if (code_hash, preset, dev_accounts) != (None, None, None):
-            raise ConfigError("--runtime-hash, --preset and --dev-accounts are about a --runtime: name one")
-        return None
-    if profile != "fast":
-        raise ConfigError("--profile sets constants of the specification runtime; a --runtime has its own")
-    from localnet.wasm.source import RuntimeSource
-
-    def progress(text: str) -> None:
-        if not quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    return RuntimeSource(where, code_hash, preset, dev_accounts, progress)
+def _failed(error: LocalnetError, json_output: bool) -> NoReturn:
+    facts = {"event": "error", "error": type(error).__name__, "message": str(error)}
+    _say(json_output, facts, f"error: {error}", True)
+    raise typer.Exit(1)
 
 
-def _read_patch(path: Path) -> Any:
-    """Raises ConfigError."""
-    try:
-        patch = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"the genesis patch cannot be read from {path}: {error}") from error
-    if not isinstance(patch, dict):
-        raise ConfigError(f'{path} is no genesis patch: a JSON object such as {{"balances": {{..}}}}')
-    return patch
-
-
-async def _serve(options: dict[str, Any], ready_file: Path | None, json_output: bool, quiet: bool) -> None:
+async def _serve(
+    options: dict[str, Any], ready_file: Path | None, json_output: bool, quiet: bool, exported: Any = None
+) -> None:
     from localnet.net import Localnet
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -198,7 +183,7 @@ async def _serve(options: dict[str, Any], ready_file: Path | None, json_output: 
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if not await _started(net, stop):
+        if not await _started(net, exported, stop):
             return
         gc.freeze()  # what exists now stays: later collections need not look at it
         gc.enable()
@@ -217,9 +202,15 @@ async def _serve(options: dict[str, Any], ready_file: Path | None, json_output: 
         _say(json_output, {"event": "stopped", "block": net.block}, f"stopped at block {net.block}")
 
 
-async def _started(net: Localnet, stop: asyncio.Event) -> bool:
-    """False when a signal came first. Raises what `Localnet.start` does."""
-    starting, stopping = asyncio.ensure_future(net.start()), asyncio.ensure_future(stop.wait())
+async def _started(net: Localnet, exported: Any, stop: asyncio.Event) -> bool:
+    """False when a signal came first. Raises what `Localnet.start` and `import_state` do."""
+
+    async def start() -> None:
+        await net.start()
+        if exported is not None:
+            await net.import_state(exported)
+
+    starting, stopping = asyncio.ensure_future(start()), asyncio.ensure_future(stop.wait())
     await asyncio.wait([starting, stopping], return_when="FIRST_COMPLETED")
     if stop.is_set():
         starting.cancel()
@@ -255,7 +246,9 @@ def write_ready_file(path: Path, url: str) -> None:
 
 
 def _announce(net: Localnet, options: dict[str, Any], json_output: bool) -> None:
-    how = f"every {net.block_time} s" if net.mining == "interval" else net.mining
+    how = f"every {net.block_time:g} s" if net.mining == "interval" else net.mining
+    if net.by_slot and net.mining == "interval":
+        how += ", as in chain time (--block-time 0.25: faster)"
     facts = {
         "event": "ready", "url": net.url, "block": net.block, "genesis": net.genesis_hash, "mining": net.mining,
         "block_time": net.block_time, "profile": None if net.loaded or net.forked else options["profile"],

@@ -21,6 +21,7 @@ from localnet.rehearsal.cli import differential, rehearse_with
 from localnet.whatif.cli import replay
 
 TIMEOUT = 600.0  # seconds: an import may have to mine a million blocks
+MAX_ANSWER = 2**30  # bytes; an exported state is the largest
 
 Url = Annotated[str, typer.Option(envvar="LOCALNET_URL", help="ws:// or http:// address of the chain.")]
 Token = Annotated[str | None, typer.Option(envvar="LOCALNET_DEV_TOKEN", help="Needed from another machine.")]
@@ -30,7 +31,8 @@ LOCAL = "ws://127.0.0.1:9944"
 
 def ask(url: str, token: str | None, method: str, *params: Any) -> Any:
     """The result of one request. Ends the command with a sentence when there is none."""
-    import urllib.error  # here: a chain's start can do without
+    import http.client  # here: a chain's start can do without
+    import urllib.error
     import urllib.request
 
     scheme, _, rest = url.partition("://")
@@ -41,16 +43,23 @@ def ask(url: str, token: str | None, method: str, *params: Any) -> Any:
     request = urllib.request.Request(f"{scheme.replace('ws', 'http')}://{rest}", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            told = json.load(answer)
+            told = json.loads(answer.read(MAX_ANSWER))
     except urllib.error.HTTPError as error:
         said = error.read(200).decode(errors="replace").strip()
         fail(f"{url} refuses the request: {error.code} {error.reason}, {said}")
-    except (OSError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         reason = getattr(error, "reason", error)
         fail(f"no answer from {url}: {reason}. Start a chain (localnet), or name one with --url")
-    if "error" in told:
-        fail(str(told["error"].get("data") or told["error"]["message"].removeprefix("Client error: ")))
-    return told["result"]
+    return _result(url, told)
+
+
+def _result(url: str, told: Any) -> Any:
+    if isinstance(told, dict) and "result" in told:
+        return told["result"]
+    error = told.get("error") if isinstance(told, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        fail(f"{url} does not answer as a node does: is it one? Name a chain with --url")
+    fail(str(error.get("data") or error["message"].removeprefix("Client error: ")))
 
 
 def fail(text: str) -> NoReturn:

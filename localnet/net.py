@@ -6,19 +6,18 @@
         outcome = await net.extrinsic("//Alice", "Balances", "transfer_keep_alive", dest="5F3s..", value=1)
         await net.mine(10)
 
-`Localnet` is the node put together (runtime, chain, miner, store, server) plus what tests and scenarios need: sending
-extrinsics in process, reading storage by name. What a developer may do beyond that (snapshots, impersonation, dry runs,
-explanations, ready-made subnets) is in powers.py, its twin for code without asyncio in sync.py. It works on whatever
-runtime it is given; names are looked up in that runtime's metadata.
+`Localnet` is the node put together (chain, miner, store, server) plus what tests and scenarios need: sending extrinsics
+in process, reading storage by name. What the chain begins with (a runtime and its genesis, or a fork) is in
+beginning.py; what a developer may do beyond a chain's rules (snapshots, impersonation, explanations) in powers.py; the
+twin for code without asyncio in sync.py. Names are looked up in the metadata of whatever runtime runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import bittensor_core
 
 from localnet.abi import Runtime
+from localnet.beginning import Beginning, fork_of
 from localnet.client import Client, Outcome, public_key
 from localnet.developer import Developer
 from localnet.errors import ChainError, ConfigError
@@ -48,10 +48,7 @@ from localnet.wasm.source import RuntimeSource
 
 if TYPE_CHECKING:
     from localnet.fork.base import Base
-    from localnet.fork.start import Options
     from localnet.wasm.loading import Loaded
-
-log = logging.getLogger(__name__)
 
 TAO = 10**9  # rao
 SUDO = "//Alice"  # the sudo key of the development genesis
@@ -62,16 +59,6 @@ NOT_RUNNING = "the localnet is not running: use it inside `async with` (SyncLoca
 
 Signer: TypeAlias = str | bittensor_core.Keypair  # a secret URI such as "//Alice", or a keypair
 Account: TypeAlias = str | bytes  # an SS58 address, a secret URI such as "//Alice", or 32 bytes
-
-
-def load_runtime(profile: str) -> Runtime:
-    """The specification runtime with a profile's constants. Raises ConfigError for an unknown profile."""
-    from localnet.runtime.profile import PROFILES
-    from localnet.runtime.runtime import SpecRuntime
-
-    if profile not in PROFILES:
-        raise ConfigError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
-    return SpecRuntime(PROFILES[profile])
 
 
 class Localnet(Powers):
@@ -131,54 +118,27 @@ class Localnet(Powers):
             raise ConfigError("history and finality_lag cannot be negative")
         if mining not in ("interval", "instant", "manual"):
             raise ConfigError(f"unknown mining mode {mining!r}: choose interval, instant or manual")
-        self._fork = (
-            None if fork is None else self._fork_options(fork, state, fork_cache, fork_offline, fork_rate, fork_verify)
-        )
-        self._make_runtime = partial(load_runtime, profile)
-        chosen = RuntimeSource(runtime) if isinstance(runtime, (str, Path)) else runtime
-        self._source = chosen if isinstance(chosen, RuntimeSource) else None
-        self._given_runtime = None if isinstance(chosen, RuntimeSource) else chosen
-        if self._source is not None and self._fork is not None:
-            raise ConfigError("a fork runs the code of the block that it is forked from: leave the runtime out")
-        if self._source is None and (self._fork is None or self._given_runtime is not None):
-            self.runtime = self._given_runtime or self._make_runtime()
+        if block_time is not None and not 0 < block_time < math.inf:
+            raise ConfigError(f"blocks cannot be {block_time} s apart")
+        reading = (state, fork_cache, fork_offline, fork_rate, fork_verify)
+        self._beginning = Beginning(runtime, profile, genesis, None if fork is None else fork_of(fork, *reading))
+        if self._beginning.runtime is not None:
+            self.runtime = self._beginning.runtime
         self.loaded: Loaded | None = None  # the code of a Wasm runtime, and where it came from
         self.forked: Base | None = None  # what is known of the block forked from; `forked.stats`: what it has cost
         self.mining, self.block_time = mining, DEFAULT_BLOCK_TIME if block_time is None else block_time
-        self._patch = genesis
-        self._by_slot = block_time is None and (self._source is not None or self._fork is not None)
+        self.by_slot = block_time is None and self._beginning.keeps_its_time
         self._host, self._port, self._dev_token = host, port, dev_token
         self._file = None if state is None else Path(state)
         self._options: dict[str, Any] = {
-            "genesis": None if self._source else genesis, "finality_lag": finality_lag, "history": history,
-            "clock": ChainClock(clock, genesis_time), "secret": secret or bytes(32),
+            "finality_lag": finality_lag, "history": history, "clock": ChainClock(clock, genesis_time),
+            "secret": secret or bytes(32),
         }  # fmt: skip
         self.tasks: list[asyncio.Task[None]] = []  # what runs in the background: ends only when mining cannot go on
         self._store: Store | None = None
         self._server: Server | None = None
         self._drand = drand
         self._feeding: asyncio.Task[None] | None = None
-
-    @staticmethod
-    def _fork_options(
-        fork: str,
-        state: str | Path | None,
-        cache: str | Path | None,
-        offline: bool,
-        rate: float | None,
-        verify: bool,
-    ) -> tuple[str, Options]:
-        """Raises ConfigError."""
-        from localnet.fork.remote import RATE
-        from localnet.fork.start import Options, Target
-
-        if state is not None:
-            raise ConfigError(
-                "a fork is not kept in a state file: leave it out. What was read of the remote block is in the fork "
-                "cache; snapshots and reverts work while the chain runs"
-            )
-        Target.parse(fork)
-        return fork, Options(None if cache is None else Path(cache), offline, RATE if rate is None else rate, verify)
 
     # -- life
 
@@ -213,18 +173,10 @@ class Localnet(Powers):
         return self
 
     async def _make_chain(self) -> Chain:
-        if self._source is not None:
-            self.runtime, self.loaded = await asyncio.to_thread(self._source.make, self._patch)
-        if self._fork is None:
-            chain = Chain(self.runtime, **self._options)
-            self.block_time = chain.slot_ms / 1000 if self._by_slot else self.block_time
-            return chain
-        from localnet.fork import start
-
-        forked = await start.started(*self._fork, self._given_runtime, self._make_runtime, self._options)
-        self.forked, self.runtime = forked.base, forked.runtime
-        self.block_time = forked.slot_ms / 1000 if self._by_slot else self.block_time
-        return forked
+        begun = await self._beginning.chain(self._options)
+        self.runtime, self.loaded, self.forked = begun.runtime, begun.loaded, begun.forked
+        self.block_time = begun.chain.slot_ms / 1000 if self.by_slot else self.block_time
+        return begun.chain
 
     async def _open_store(self) -> Stored | None:
         if self._file is None:
@@ -362,25 +314,6 @@ class Localnet(Powers):
     def balance(self, account: Account) -> int:
         """Free balance in rao."""
         return int(self.query("System", "Account", public_key(account))["data"]["free"])
-
-    # -- timelocks
-
-    def seal(self, plaintext: bytes, reveal_round: int) -> bytes:
-        """A ciphertext that opens with the drand round, sealed to the beacon that this chain follows.
-
-        For weights, seal what `localnet.rules.weights.timelock_payload` makes of them. Raises ConfigError on Python
-        3.10, for which there is no BLS12-381 library.
-        """
-        from localnet.rules import timelock
-
-        return timelock.seal(plaintext, self.query("Drand", "BeaconConfig")["public_key"], reveal_round)
-
-    def drand_round(self, ahead: float = 0.0) -> int:
-        """The first drand round that is published later than `ahead` seconds of chain time from now."""
-        from localnet.rules import timelock
-
-        config = self.query("Drand", "BeaconConfig")
-        return timelock.round_at(self.timestamp / 1000 + ahead, config["genesis_time"], config["period"]) + 1
 
     # -- writing
 

@@ -6,6 +6,7 @@
     subnet = await net.subnet(miners=3, validators=2)                       # see subnets.py
     await net.impersonate("root", "AdminUtils", "sudo_set_kappa", netuid=subnet.netuid, kappa=40_000)
     print("\\n".join(net.explain(subnet.netuid, uid=1)["words"]))
+    net.seal(payload, net.drand_round(ahead=60))                            # opens with that round of the beacon
 
 Every change makes a block, and the block's header says that a developer made it.
 """
@@ -122,3 +123,26 @@ class Powers:
     def timeline(self, netuid: int, epochs: int = DEFAULT_EPOCHS) -> dict[str, Any]:
         """The subnet's last epochs: weights, consensus, incentive, dividends, price. See localnet.timeline."""
         return timeline(self.developer.client, netuid, epochs)
+
+    # -- timelocks ---------------------------------------------------------------------------------------------------
+
+    def seal(self, plaintext: bytes, reveal_round: int) -> bytes:
+        """A ciphertext that opens with the drand round, sealed to the beacon that this chain follows.
+
+        For weights, seal what `localnet.rules.weights.timelock_payload` makes of them. Raises ConfigError on Python
+        3.10, for which there is no BLS12-381 library.
+        """
+        from localnet.rules import timelock
+
+        return timelock.seal(plaintext, self._beacon()["public_key"], reveal_round)
+
+    def drand_round(self, ahead: float = 0.0) -> int:
+        """The first drand round that is published later than `ahead` seconds of chain time from now."""
+        from localnet.rules import timelock
+
+        config, now = self._beacon(), self.chain.head.timestamp / 1000
+        return timelock.round_at(now + ahead, config["genesis_time"], config["period"]) + 1
+
+    def _beacon(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.developer.client.query("Drand", "BeaconConfig")
+        return config

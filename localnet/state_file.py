@@ -152,5 +152,5 @@ def read(path: Path) -> Any:
     """A document from a file. Raises StateFileError."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StateFileError(f"cannot read an exported state from {path}: {error}") from error

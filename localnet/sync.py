@@ -48,6 +48,8 @@ class SyncLocalnet:
 
     def start(self) -> SyncLocalnet:
         """Raises what `Localnet.start` raises."""
+        if self._loop is not None:
+            raise ChainError(f"the localnet runs already, at {self.net.url}: start() is part of `with`")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="localnet", daemon=True)
         self._thread.start()
@@ -62,8 +64,10 @@ class SyncLocalnet:
         """Safe to call twice. `why`: what the error says when the chain is used later."""
         self._stopped = why or self._stopped
         if self._loop is not None:
-            self._run(self.net.stop())
-            self._end()
+            try:
+                self._run(self.net.stop())
+            finally:
+                self._end()
 
     def _end(self) -> None:
         loop, self._loop = self._loop, None

@@ -61,7 +61,8 @@ class Misfit(TemplateError):
 
 @dataclass(frozen=True)
 class Fitting:
-    """A runtime that fits. `options`: what `localnet` is started with, so that it runs the very code that was examined.
+    """A runtime that fits. `options`: what `localnet` is started with, so that it runs the very code that was examined,
+    and //Alice has money and the sudo key, also where a chain specification says otherwise.
     `notes`: what differs and is read by the metadata."""
 
     options: tuple[str, ...]
@@ -74,15 +75,16 @@ def examine(where: str, say: Callable[[str], None], slot: float | None = None) -
 
     Raises Misfit, also for what is no runtime.
     """
+    from localnet.node.documents import document_of
+    from localnet.runtime.memory import MemoryState
     from localnet.wasm.binary import inspect  # here: without --runtime the engine is not needed
-    from localnet.wasm.genesis import documents
     from localnet.wasm.loading import load
     from localnet.wasm.runtime import WasmRuntime
 
     try:
         loaded = load(where)
         say(loaded.describe())
-        document = documents(WasmRuntime(loaded.code.stored, progress=say), {}).head
+        document = document_of(WasmRuntime(loaded.code.stored, progress=say), MemoryState())
         exports = inspect(loaded.code.module).exports
     except LocalnetError as error:
         raise Misfit(f"the runtime cannot be used: {error}") from error
@@ -94,7 +96,8 @@ def examine(where: str, say: Callable[[str], None], slot: float | None = None) -
             f"training keeps its clock by blocks of {slot:g} s here, and this runtime's are {seconds:g} s apart",
             remedy="run it with --mechanism inference, or take a runtime built with fast blocks",
         )
-    return Fitting(("--runtime", where, "--runtime-hash", f"0x{loaded.code.hash.hex()}"), seconds, notes(document))
+    options = ("--runtime", where, "--runtime-hash", f"0x{loaded.code.hash.hex()}", "--dev-accounts")
+    return Fitting(options, seconds, notes(document))
 
 
 def misfits(document: Document, exports: Container[str]) -> dict[str, list[str]]:

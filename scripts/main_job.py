@@ -100,19 +100,22 @@ def main(
         for file in (report, picture_file):  # now, not after all the epochs
             if file is not None and not file.resolve().parent.is_dir():
                 raise JobFailed(f"there is no folder for {file}", remedy="make it, or name another file")
-        code = asyncio.run(run(options))
+        code = asyncio.run(run(options, _fitting(options)))
     except TemplateError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         code = 2 if isinstance(error, Misfit) else 1
     raise typer.Exit(code)
 
 
-async def run(options: Options) -> int:
+def _fitting(options: Options) -> Fitting | None:
+    """Before --fresh forgets anything; and before there is a loop, so that Ctrl-C ends it. Raises Misfit."""
+    if options.runtime is None:
+        return None
+    return examine(options.runtime, print, None if options.mechanism == "inference" else BLOCK_SECONDS)
+
+
+async def run(options: Options, fitting: Fitting | None) -> int:
     """The whole job; the exit status."""
-    fitting = None
-    if options.runtime is not None:  # before --fresh forgets anything
-        slot = None if options.mechanism == "inference" else BLOCK_SECONDS
-        fitting = await asyncio.to_thread(examine, options.runtime, print, slot)
     lock = _lock(options)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

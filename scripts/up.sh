@@ -11,7 +11,11 @@
 # except the model, which is cached for the whole machine (~/.cache/touchstone, or TOUCHSTONE_CACHE).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
-case " $* " in *" --help "* | *" -h "*) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;; esac
+case " $* " in *" --help "* | *" -h "*)
+    sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    [ -x "$VENV/bin/touchstone" ] || exit 0 # nobody who asks for help waits for an installation
+    exec "$VENV/bin/python" "$REPO/scripts/main_job.py" --help ;;
+esac
 extra=""
 case " $* " in *" --mechanism"*) extra=demo ;; esac # training needs an S3 server
 ensure_venv "$extra"

@@ -8,8 +8,8 @@ from typing import Any
 from localnet.net import Localnet
 from localnet.node import replay
 from localnet.node.marks import impersonated_at
+from localnet.rehearsal.changes import BEGIN
 from localnet.rehearsal.comparable import Items
-from localnet.rehearsal.versioned import BEGIN
 
 CALL, EARLIER = "the call", "an earlier block"
 HOOKS = {"initialization": BEGIN, "finalization": "hooks after the extrinsics"}

@@ -58,6 +58,12 @@ class Items:
                 self.apart[name] = reason
             else:
                 self.by_prefix[entries[0].prefix] = entries  # type: ignore[union-attr, assignment]
+        self.unwritten = {
+            one.prefix: one.default for one, other in self.by_prefix.values()
+            if not one.optional and not other.optional and one.default != other.default
+        }  # fmt: skip
+        """Items that say something else where neither has written them, by prefix, and what the first's then say."""
+        self.plain = [prefix for prefix in self.unwritten if not self.by_prefix[prefix][0].keys]
 
     def _epochs_differ(self) -> bool:
         held = [(PALLET, "SubnetEpochIndex") in side.document.storage for side in self.sides]
@@ -118,13 +124,15 @@ class Bridge:
                                 runtimes without them run an epoch where the block's number says so
     ActivityCutoffFactorMilli   thousandths of a tempo, before that blocks
     LiquidAlphaConsensusMode    there was only the current consensus
+    CommitRevealWeightsEnabled  weights were open
     the subnets' own accounts   hold the TAO of their pools, which older runtimes only count
     """
 
     def __init__(self, reference: Localnet, other: Localnet) -> None:
         self.reference, self.other = reference, other
         stores = [net.client.document.storage for net in (reference, other)]
-        wanted = ("LastEpochBlock", "PendingEpochAt", "ActivityCutoffFactorMilli", "LiquidAlphaConsensusMode")
+        wanted = ("LastEpochBlock", "PendingEpochAt", "ActivityCutoffFactorMilli", "LiquidAlphaConsensusMode",
+                  "CommitRevealWeightsEnabled")  # fmt: skip
         self.needed = [item for item in wanted if (PALLET, item) in stores[1] and (PALLET, item) not in stores[0]]
         constants = [net.client.document.constants for net in (reference, other)]
         self._purse = (
@@ -150,6 +158,7 @@ class Bridge:
                 "PendingEpochAt": due if due < tempo and due == block + 1 else 0,  # the first: no block was a tempo ago
                 "ActivityCutoffFactorMilli": -(-cutoffs.get(netuid, 5_000) * 1_000 // tempo),
                 "LiquidAlphaConsensusMode": "Current",
+                "CommitRevealWeightsEnabled": False,
             }
             writes |= dict(words.storage_write(PALLET, item, (netuid,), values[item]) for item in self.needed)
             if self._purse is not None:

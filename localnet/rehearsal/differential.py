@@ -22,10 +22,11 @@ from localnet.net import Localnet
 from localnet.node.marks import marked
 from localnet.node.state import VersionedState
 from localnet.rehearsal.causes import CALL, Causes
+from localnet.rehearsal.changes import Versioned
 from localnet.rehearsal.comparable import Bridge, Items
 from localnet.rehearsal.scenario import Played, Step, perform
 from localnet.rehearsal.stage import Notes, Said, Want, play, prepared, spec_version
-from localnet.rehearsal.versioned import Versioned, explain, explain_call, explain_money
+from localnet.rehearsal.versioned import explain, explain_call, explain_money
 
 POT, ACCOUNT = b"modl", 48  # what accounts of pallets begin with, and where in a key of System.Account
 FRAME = ("Balances", "TransactionPayment", "Sudo", "System")
@@ -131,8 +132,9 @@ class Pair:
         self._tell(want, (first, second))
         events = essential(first.events), essential(second.events)
         if first.error != second.error or events[0] != events[1]:
-            explained = explain_call(want.what, self.findings.specs)
             errors = first.error, second.error
+            ended = (errors[0], events[0]), (errors[1], events[1])
+            explained = explain_call(want.what, self.findings.specs, ended)
             self._note(OutcomeDifference(first.block, self.notes.step, want.what, errors, events, explained), want.what)
         return first
 
@@ -153,7 +155,7 @@ class Pair:
     def _apart(self, state: VersionedState) -> Iterator[tuple[bytes, tuple[bytes | None, bytes | None]]]:
         """Keys of comparable items under which the two hold different values."""
         mine = self.net.chain.state.head
-        for key in mine.keys() | state.head.keys():
+        for key in {*mine, *state.head, *self._items.plain}:
             pair = self._items.by_prefix.get(key[:32])
             if pair is None:
                 continue
@@ -161,6 +163,8 @@ class Pair:
             one, other = mine.get(key), state.head.get(key)
             if one is None and pair[0].name == "Account" and key.startswith(POT, ACCOUNT):
                 continue  # a purse that only newer runtimes keep: see Bridge
+            if one is None:
+                one = self._items.unwritten.get(key[:32])  # the default in writing, which the other has another of
             if one != other and not self._items.same(pair, one, other):
                 yield key, (one, other)
 
@@ -187,7 +191,7 @@ class Pair:
                 explained = explain_money(item, values, want.origin, (said[0].fee, said[1].fee))
             else:
                 name, events, explained = cause, causes.said(cause), None
-            explained = explained or explain(item, name, self.findings.specs, values)
+            explained = explained or explain(item, name, self.findings.specs, values, keys)
             step = self.notes.step
             self._note(StateDifference(self.net.block, step, name, item, keys, values, events, explained), item)
 

@@ -20,9 +20,9 @@ from localnet.errors import ConfigError, LocalnetError, ScaleError
 from localnet.node.blocks import slot_item
 from localnet.node.documents import document_of
 from localnet.node.runtime_api import read_version
+from localnet.rehearsal.known_epochs import EPOCH_RULES, EpochRule
 from localnet.rehearsal.random_subnets import random_subnet
 from localnet.rehearsal.subnet_states import NETUID, PALLET, UNTOUCHED, Subnet, hotkey, write
-from localnet.rehearsal.versioned import EPOCH_RULES, EpochRule
 from localnet.runtime.memory import MemoryState
 from localnet.vocabulary import Vocabulary
 

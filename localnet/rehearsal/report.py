@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from localnet.rehearsal.changes import Versioned
 from localnet.rehearsal.differential import Difference, Findings, StateDifference
 from localnet.rehearsal.epochs import Compared
 from localnet.rehearsal.rehearse import Rehearsal
-from localnet.rehearsal.versioned import Versioned
 
 PLURALS = {"storage": "storage items", "api": "runtime APIs", "extrinsic": "formats of extrinsics"}
 MAX_LINES = 120  # of one kind, for people; JSON has all

@@ -178,13 +178,23 @@ async def found(stage: Stage) -> None:
             Want("register_network", OWNER, lambda net: forms.register_network(net.client.vocabulary, hotkey))
         )
     except NoForm:  # the first versions leave it to root
-        added = by_names(PALLET, "sudo_add_network", netuid=1, initial_n=0, initial_tempo=TEMPO)
-        await stage.send(Want("sudo_add_network", "root", added))
+        await stage.send(Want("sudo_add_network", "root", _add_network))
     after = {netuid for netuid, added in stage.net.query_map(PALLET, "NetworksAdded").items() if added}
     if not after - before:
         raise NoForm("no subnet came into being: the steps on it have none")
     stage.notes.netuid = min(after - before)
     await hold(stage, STILL_ON_SUBNET, stage.notes.netuid)
+
+
+def _add_network(net: Localnet) -> Form:
+    """Root's call; where a subnet is bought instead, it is written: an alignment brings the settings of the other."""
+    words, netuid = net.client.vocabulary, 1
+    if "sudo_add_network" in words.document.calls[PALLET]:
+        return PALLET, "sudo_add_network", {"netuid": netuid, "tempo": TEMPO, "modality": 0}
+    count = net.query(PALLET, "TotalNetworks") + 1
+    written = {"NetworksAdded": ((netuid,), True), "Tempo": ((netuid,), TEMPO), "TotalNetworks": ((), count)}
+    writes = [words.storage_write(PALLET, item, keys, value) for item, (keys, value) in written.items()]
+    return "System", "set_storage", {"items": writes}
 
 
 async def hyperparameters(stage: Stage) -> None:

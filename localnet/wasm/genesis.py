@@ -68,7 +68,8 @@ def build(
     if patch.get("format") == STATE_FORMAT:
         raise ConfigError(
             "an exported state is no genesis: it is full of the numbers of blocks that a new chain has not. Start the "
-            "chain without it, then go on from there: localnet import FILE (Python: import_state)"
+            "chain without it, then go on from there: localnet --import FILE, or localnet import FILE for a chain that "
+            "runs (Python: import_state)"
         )
     dev = spec is None if dev_accounts is None else dev_accounts
     if spec is not None and spec.storage is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,9 @@ from localnet.errors import ConfigError, LocalnetError
 from localnet.muted import runtimes_muted
 
 if TYPE_CHECKING:
-    from localnet.whatif.run import Answer
+    from rich.table import Table
+
+    from localnet.whatif.answer import Answer
 
 
 def replay(
@@ -52,17 +55,19 @@ def replay(
     out: Annotated[Path | None, typer.Option(help="Write that document into this file.")] = None,
 ) -> None:
     """What would my weights have changed in the last epoch? On a fork of the chain, by the chain's own rules."""
+    from localnet.beginning import load_runtime
     from localnet.fork.start import Options
-    from localnet.net import load_runtime
     from localnet.whatif import report
+    from localnet.whatif.answer import Question
     from localnet.whatif.rules import read_weights
-    from localnet.whatif.run import Question
     from localnet.whatif.run import replay as run
 
     try:
         if (hotkey is None) == (uid is None):
             raise ConfigError("whose weights? Give --hotkey or --uid, one of them")
-        named = read_weights(_text(weights), str(weights))
+        if out is not None and not out.absolute().parent.is_dir():  # now, not after all the epochs
+            raise ConfigError(f"there is no folder for {out}: make it, or name another file")
+        named = read_weights(_text(weights), "standard input" if str(weights) == "-" else str(weights))
         question = Question(netuid, named, hotkey or str(uid), mechanism, epochs, coming, explain)
         options = Options(fork_cache, rate=fork_rate)
         with runtimes_muted():
@@ -107,7 +112,6 @@ def _write(path: Path, document: str) -> None:
 
 def _show(answer: Answer) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from localnet.whatif import report
 
@@ -116,14 +120,23 @@ def _show(answer: Answer) -> None:
     console.print("\n".join(report.sentences(answer)), soft_wrap=True)
     columns, rows = report.table(answer)
     if rows:
-        shown = Table(title=f"{len(rows)} neurons, before -> after", title_justify="left", box=None, padding=(0, 1))
-        for column in columns:
-            shown.add_column(column, justify="right" if column != "hotkey" else "left", no_wrap=True)
-        for row in rows:
-            shown.add_row(*row)
-        console.print(shown)
+        console.print(drawn(columns, rows))
     for name, told in answer.explained.items():
         _show_words(console, f"uid {answer.question.explain} {name}:", told)
+
+
+def drawn(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Values may break at the arrow, so that a narrow terminal cuts none."""
+    from rich.table import Table
+
+    title = f"{len(rows)} neurons, before -> after (emission: whole units an epoch)"
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    for column in columns:
+        named = column in ("uid", "hotkey")
+        shown.add_column(column, justify="left" if column == "hotkey" else "right", no_wrap=named)
+    for row in rows:
+        shown.add_row(*row)
+    return shown
 
 
 def _show_words(console: Any, title: str, told: dict[str, Any]) -> None:

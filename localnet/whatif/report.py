@@ -1,7 +1,7 @@
 """The answer about other weights: as JSON, and as sentences and tables.
 
-Shares are u16 of 65535 in the JSON, as the chain has them, and fractions of 1 in the text; emissions are rao there and
-whole units (of the subnet's alpha, where it has one) here.
+In the JSON shares are u16 of 65535, as the chain has them (under "clipped" fractions of 1), and emissions rao. In the
+text they are fractions of 1, and whole units of the subnet's alpha, where it has one.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import bittensor_core
 
+from localnet.whatif.answer import Answer, Check, Epoch
 from localnet.whatif.rules import RESULTS, U16_MAX, Change, Cut, cell, compare, cuts, moved
-from localnet.whatif.run import Answer, Check, Epoch
 
 SHOWN = (("Incentive", "incentive"), ("Consensus", "consensus"), ("Trust", "trust"), ("ValidatorTrust", "vtrust"),
          ("Dividends", "dividends"), ("Emission", "emission"))  # fmt: skip
@@ -94,7 +94,7 @@ def sentences(answer: Answer) -> list[str]:
     if answer.opened:
         lines.append("A sealed commit of its own, which this epoch opens, was left out for the weights given.")
     if not compare(before.results, after.results):
-        return [*lines, "Nothing changes, for nobody."]
+        return [*lines, *_trust(answer, before, after), "Nothing changes, for nobody."]
     return [*lines, *_trust(answer, before, after), *_bonds(before, after), *_money(answer, before, after)]
 
 
@@ -119,9 +119,6 @@ def faithfulness(check: Check, ahead: bool) -> str:
 
 def _trust(answer: Answer, before: Epoch, after: Epoch) -> Iterator[str]:
     for epoch, when in ((before, "Before"), (after, "After")):
-        counted = (
-            cell(epoch.results["ValidatorTrust"], answer.uid) / U16_MAX if "ValidatorTrust" in epoch.results else None
-        )
         row = _cuts(answer, epoch)
         if not row:
             yield f"{when}: its row has no weight that counts."
@@ -131,9 +128,16 @@ def _trust(answer: Answer, before: Epoch, after: Epoch) -> Iterator[str]:
         text = f"{when}: the consensus cut {total:.2%} of its row" + (": " if cut else "")
         text += ", ".join(f"uid {one.uid} from {one.share:.4f} to {one.consensus:.4f}" for one in cut[:MOST])
         text += f" and {len(cut) - MOST} more" if len(cut) > MOST else ""
-        if counted == 0:
-            text += "; nothing of the row counts: the validator has no permit, too little stake, or is not active"
-        yield text + "."
+        yield f"{text}{_uncounted(epoch, answer.uid, 1 - total)}."
+
+
+def _uncounted(epoch: Epoch, uid: int, left: float) -> str:
+    """Why nothing of a row counts, where it is not the consensus. `left`: what that leaves of the row, 0 to 1."""
+    if cell(epoch.results.get("ValidatorTrust", ()), uid):
+        return ""
+    if "Active" in epoch.results and not cell(epoch.results["Active"], uid):
+        return "; nothing of it counts: the validator is not active, its last weights are too old"
+    return "; nothing of it counts: the validator has no permit, or too little stake" if left > LEAST_CUT else ""
 
 
 def _bonds(before: Epoch, after: Epoch) -> Iterator[str]:

@@ -43,6 +43,8 @@ Results: TypeAlias = "Mapping[str, Sequence[int]]"
 
 def read_weights(text: str, name: str = "the file") -> Named:
     """Weights by uid or hotkey. Raises ConfigError that names what is wrong, and where."""
+    if not text.strip():
+        raise ConfigError(f'{name} is empty: weights are JSON {{"uid or hotkey": weight}}, or CSV lines of the two')
     if len(text) > MAX_FILE:
         raise ConfigError(f"{name} is too large for weights: {len(text)} characters, at most {MAX_FILE}")
     pairs = _json(text, name) if text.lstrip().startswith(("{", "[")) else _csv(text, name)
@@ -110,14 +112,16 @@ def find_uid(who: str, uids: Mapping[bytes, int], account: Callable[[str], bytes
     """Raises ConfigError."""
     if who.isdecimal():
         if len(who) > 5 or int(who) >= len(uids):
-            raise ConfigError(f"there is no uid {who[:20]}: the subnet has {len(uids)} neurons at that block")
+            raise ConfigError(f"there is no uid {who[:20]}: the subnet has {len(uids)} uids at that block, from 0 on")
         return int(who)
     try:
         hotkey = account(who)
     except ValueError as error:
-        raise ConfigError(f"{who[:80]!r} is neither a uid nor a hotkey: {error}") from error
+        raise ConfigError(f"{who[:80]!r} is neither a uid nor a hotkey: {error.__cause__ or 'no address'}") from error
     if hotkey not in uids:
-        raise ConfigError(f"{who} is no hotkey of the subnet at that block")
+        raise ConfigError(
+            f"{who} is no hotkey of the subnet at that block: give the uid, or the hotkey registered then"
+        )
     return uids[hotkey]
 
 

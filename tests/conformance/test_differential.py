@@ -19,7 +19,6 @@ VARIABLE = "TOUCHSTONE_RUNTIME"
 FILES = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
 SEEDS = 100
 BRANCHES = range(200, 219)  # builds of branches whose source is not in the public history: nothing can be said of them
-EXPLAINED = 293  # from this spec version on every difference from the specification is known
 
 pytestmark = pytest.mark.skipif(not FILES, reason=f"no real runtime: {VARIABLE} names files (runtimes, chain specs)")
 
@@ -35,8 +34,9 @@ def test_epochs_agree_to_the_last_unit(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: Path(path).name)
 async def test_a_subnets_life_differs_only_where_the_rules_are_known_to(file: str) -> None:
-    if cli._side(file).spec < EXPLAINED:
-        pytest.skip(f"what lies between versions before spec {EXPLAINED} and the specification is not all listed")
+    spec = cli._side(file).spec
+    if spec in BRANCHES:
+        pytest.skip(f"spec {spec} was built from a branch whose rules are not public")
     found = await cli._differential(file, cli.SPEC, every=True)
     assert found.agree, "\n".join(scenario_text(found))
 

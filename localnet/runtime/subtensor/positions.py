@@ -75,7 +75,7 @@ def recycle_tao(p: Subtensor, who: bytes, tao: int) -> None:
     """Destroy TAO: it can be issued again. The existential deposit stays. Raises InsufficientTaoBalance."""
     if p.rt.balances.reducible(who, keep_alive=True) < tao:
         raise p.error("InsufficientTaoBalance")
-    p.TotalIssuance.put(p.TotalIssuance.get() - tao)
+    p.TotalIssuance.put(max(p.TotalIssuance.get() - tao, 0))  # its own count: it may know of less
     p.rt.balances.burn(who, tao)
     p.rt.balances.emit("Withdraw", who=who, amount=tao)
 

@@ -14,12 +14,13 @@ import pytest
 
 from localnet import calls
 from localnet.abi import State
+from localnet.beginning import load_runtime
 from localnet.codec import metadata
 from localnet.codec.document import Document
 from localnet.codec.scale import compact, opaque
 from localnet.developer import in_rhythm
 from localnet.errors import ChainError, MetadataError, RuntimeApiMissing, ScaleError
-from localnet.net import TAO, Localnet, load_runtime
+from localnet.net import TAO, Localnet
 from localnet.node.documents import layout_of
 from localnet.node.extrinsic import USUAL, parse
 from localnet.node.marks import marked

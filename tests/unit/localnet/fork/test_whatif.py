@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from localnet.beginning import load_runtime
 from localnet.cli import app
 from localnet.errors import ChainError, ConfigError, ForkError
 from localnet.fork.start import Options
-from localnet.net import load_runtime
 from localnet.rules.weights import TimelockPayload, timelock_payload
 from localnet.subnets import SyncSubnet
 from localnet.sync import SyncLocalnet
 from localnet.vocabulary import public_key
 from localnet.whatif import report
+from localnet.whatif.answer import Answer, Question
+from localnet.whatif.check import without_root
+from localnet.whatif.cli import drawn
 from localnet.whatif.rules import RESULTS
-from localnet.whatif.run import Answer, Question, _without_root, replay
+from localnet.whatif.run import replay
 
 specification = cache(lambda: load_runtime("fast"))
 PALLET = "SubtensorModule"
@@ -142,8 +147,8 @@ def test_reasons(far: Far) -> None:
 def test_weights_that_set_weights_refuses_are_refused_by_its_name(far: Far) -> None:
     validator, miner = far.subnet.validators[0], far.subnet.miners[3]
     for weights, who, words in (
-        ({miner.uid: 1}, validator.address, "WeightVecLengthIsLow"),
-        ({0: 1, 1: 1}, miner.address, "NeuronNoValidatorPermit"),
+        ({miner.uid: 1}, validator.address, "WeightVecLengthIsLow: .* wants more uids"),
+        ({0: 1, 1: 1}, miner.address, "NeuronNoValidatorPermit: .* name its hotkey"),
         ({0: 1, 99: 1}, validator.address, "no uid 99: the subnet has 8"),
         ({"//Nobody": 1}, validator.address, "//Nobody is no hotkey of the subnet"),
         ({0: 1, validator.uid: 1}, "//Nobody", "//Nobody is no hotkey"),
@@ -151,6 +156,58 @@ def test_weights_that_set_weights_refuses_are_refused_by_its_name(far: Far) -> N
     ):
         with pytest.raises(ConfigError, match=words):
             far.ask(weights, who)
+
+
+def test_what_has_no_epochs_to_ask_about(far: Far) -> None:
+    """Before anything is forked a second time, or mined."""
+    said: list[str] = []
+    for changed, words in (
+        ({"netuid": 0}, "subnet 0 is the root network"),
+        ({"netuid": 77}, "there is no subnet 77"),
+        ({"mecid": 1}, "there is no mechanism 1: subnet 2 has 1, counted from 0"),
+        ({"explain": 99}, "there is no uid 99: the subnet has 8"),
+    ):
+        question = replace(Question(far.subnet.netuid, {"0": 1}, "1", ahead=True), **changed)  # type: ignore[arg-type]
+        with pytest.raises((ConfigError, ChainError), match=words):
+            replay(far.net.url, question, Options(far.cache_file, rate=1e6), specification, said.append)
+    assert said == []
+
+
+def test_a_validator_with_too_little_stake(far: Far) -> None:
+    net = far.net
+    with net.snapshot():
+        net.set_storage(PALLET, "StakeThreshold", value=2**60)
+        with pytest.raises(
+            ConfigError, match=r"from uid 1: Custom error: 1: the hotkey's stake is below StakeThreshold$"
+        ):
+            far.ask(who=str(far.subnet.validators[0].uid), ahead=True)
+
+
+def test_why_nothing_of_a_row_counts(far: Far) -> None:
+    """The consensus cut all of it; or the validator itself does not count."""
+    net, subnet, last = far.net, far.subnet, far.subnet.uids("miner")[3]
+    with net.snapshot():
+        net.set_storage(PALLET, "MinAllowedWeights", subnet.netuid, value=1)
+        answer = far.ask({last: 1}, ahead=True)
+        assert (
+            report.sentences(answer)[3]
+            == f"After: the consensus cut 100.00% of its row: uid {last} from 1.0000 to 0.0000."
+        )
+    answer = far.ask(ahead=True)
+    unheard = replace(answer.after[0], results={**answer.after[0].results, "ValidatorTrust": [0] * 8})
+    inactive = replace(unheard, results={**unheard.results, "Active": [0] * 8})
+    for epoch, words in ((unheard, "has no permit, or too little stake"), (inactive, "is not active")):
+        told = report.sentences(replace(answer, after=[epoch]))
+        assert words in next(line for line in told if line.startswith("After:"))
+
+
+def test_the_table_fits_a_narrow_terminal(far: Far) -> None:
+    columns, rows = report.table(far.ask())
+    console = Console(width=80, file=io.StringIO())
+    console.print(drawn(columns, rows))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "\u2026" not in shown and all(value in shown for row in rows for cell in row for value in cell.split(" -> "))
 
 
 def test_the_coming_epochs(far: Far) -> None:
@@ -205,8 +262,10 @@ def test_another_mechanism(far: Far) -> None:
         with net.snapshot():
             twin = mine_epoch(1)
         assert twin != mine_epoch(None)
-        answer = far.ask(mecid=1)
+        answer = far.ask(mecid=1, explain=far.subnet.uids("miner")[0])
         assert answer.check.faithful
+        # What the explanation says is stored is mechanism 0's incentive, which says nothing about that of mechanism 1.
+        assert [answer.explained[when]["as_on_chain"] for when in ("before", "after")] == [True, True]
         assert [answer.after[0].results[name] for name in ("Incentive", "Emission")] == twin
 
 
@@ -220,11 +279,11 @@ def test_only_the_states_root_may_differ() -> None:
     other = {"pallet": PALLET, "item": "Emission", "before": 1, "after": 2}
     block = {"pallet": "Ethereum", "item": "CurrentBlock", "before": ethereum("0x1", 0), "after": ethereum("0x2", 0)}
     follow = [{**one, "before": "0x1", "after": "0x2"} for one in follow]
-    assert _without_root([block, *follow]) == [] and _without_root([block, *follow, other]) == [other]
+    assert without_root([block, *follow]) == [] and without_root([block, *follow, other]) == [other]
     for changed in (ethereum("0x2", 1), None):
         told = [{**block, "after": changed}, *follow]
-        assert _without_root(told) == told
-    assert _without_root(follow) == follow
+        assert without_root(told) == told
+    assert without_root(follow) == follow
 
 
 def test_a_node_without_the_old_state_and_a_subnet_without_epochs(tmp_path: Path) -> None:
@@ -284,6 +343,11 @@ def test_the_command(far: Far, tmp_path: Path) -> None:
     assert json.loads(told.stdout)["check"]["faithful"] is True
     shown = CliRunner().invoke(app, [*usual, "--uid", uid, "--explain", uid])
     assert shown.exit_code == 0 and "neurons, before -> after" in shown.stdout and f"uid {uid} after:" in shown.stdout
-    for more, words in (([], "whose weights"), (["--uid", uid, "--weights", str(tmp_path / "none")], "cannot be read")):
+    for more, words in (
+        ([], "whose weights"),
+        (["--uid", uid, "--weights", str(tmp_path / "none")], "cannot be read"),
+        (["--uid", uid, "--weights", "-"], "standard input is empty"),
+        (["--uid", uid, "--out", str(tmp_path / "none" / "out.json")], "there is no folder for"),
+    ):
         failed = CliRunner().invoke(app, [*usual, *more])
-        assert failed.exit_code == 2 and words in failed.stderr
+        assert failed.exit_code == 2 and words in failed.stderr and "forking" not in failed.stderr

@@ -26,7 +26,7 @@ def test_files(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no weight above 0"),
+        (" \n", "is empty: weights are JSON"),
         ("{}", "no weight above 0"),
         ('{"1": 0}', "no weight above 0"),
         ('{"1": 1, "1": 2}', "entry 2: 1 has a weight already"),
@@ -59,7 +59,11 @@ def test_a_huge_number_is_read_at_once() -> None:
 def test_uids_and_hotkeys() -> None:
     hotkeys = [bytes(32), public_key(ALICE)]
     assert by_uid({ALICE: 2.0, "0": 1.0}, hotkeys, public_key) == {1: 2.0, 0: 1.0}
-    for given, words in (({"2": 1.0}, "no uid 2"), ({"9" * 5000: 1.0}, "no uid 9"), ({"x": 1.0}, "neither a uid nor")):
+    for given, words in (
+        ({"2": 1.0}, "no uid 2"),
+        ({"9" * 5000: 1.0}, "no uid 9"),
+        ({"x" * 999: 1.0}, "x{80}' is neither a uid nor a hotkey: .{0,80}$"),
+    ):
         with pytest.raises(ConfigError, match=words):
             by_uid(given, hotkeys, public_key)
 

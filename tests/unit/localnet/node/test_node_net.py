@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
+import threading
 
 import bittensor_core
 import pytest
@@ -244,13 +246,40 @@ def test_the_synchronous_twin(sync_localnet: SyncLocalnet) -> None:
         net.mine()
 
 
+def test_the_synchronous_twin_starts_once_and_always_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = threading.active_count()
+    net = SyncLocalnet(mining="manual").start()
+    with pytest.raises(ChainError, match="runs already"):
+        net.start()
+    assert net.mine() == 1
+
+    ended = net.net.stop
+
+    async def stop() -> None:
+        await ended()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(net.net, "stop", stop)
+    with pytest.raises(OSError, match="disk full"):
+        net.stop()
+    assert threading.active_count() == before
+
+
 def test_the_synchronous_twin_has_the_same_names() -> None:
     names = {name for name in dir(Localnet) if not name.startswith("_")} - {"client"}
     assert names <= set(vars(SyncLocalnet))
 
 
 @pytest.mark.parametrize(
-    "options", [{"port": 70_000}, {"mining": "sometimes"}, {"block_time": 0.0}, {"history": -1}, {"profile": "slow"}]
+    "options",
+    [
+        {"port": 70_000},
+        {"mining": "sometimes"},
+        {"block_time": 0.0},
+        {"block_time": math.inf},
+        {"history": -1},
+        {"profile": "slow"},
+    ],
 )
 async def test_senseless_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

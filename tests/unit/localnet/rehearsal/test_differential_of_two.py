@@ -11,10 +11,10 @@ import pytest
 from localnet.calls import PALLET
 from localnet.errors import ConfigError
 from localnet.rehearsal.comparable import Bridge
-from localnet.rehearsal.differential import Findings, OutcomeDifference, StateDifference, differential
+from localnet.rehearsal.differential import Findings, OutcomeDifference, Pair, StateDifference, differential
 from localnet.rehearsal.report import scenario_json, scenario_text
 from localnet.rehearsal.scenario import SCENARIO, Step
-from localnet.rehearsal.versioned import VERSIONED, explain
+from localnet.rehearsal.versioned import VERSIONED
 from localnet.rules.coinbase import activity_cutoff
 from localnet.runtime.runtime import SpecRuntime
 from tests.unit.localnet.rehearsal.two_runtimes import (
@@ -142,7 +142,8 @@ async def test_chains_of_different_slots_cannot_be_in_lockstep() -> None:
 def older(tree: dict[str, Any]) -> None:
     """Metadata without what came with the scheduler that remembers its last epoch."""
     storage = pallet_of(tree, PALLET)["storage"]
-    gone = ("LastEpochBlock", "PendingEpochAt", "ActivityCutoffFactorMilli", "LiquidAlphaConsensusMode")
+    gone = ("LastEpochBlock", "PendingEpochAt", "ActivityCutoffFactorMilli", "LiquidAlphaConsensusMode",
+            "CommitRevealWeightsEnabled")  # fmt: skip
     storage["entries"] = [entry for entry in storage["entries"] if entry["name"] not in gone]
 
 
@@ -161,31 +162,26 @@ async def test_what_only_the_newer_one_keeps_is_written_for_it() -> None:
     cutoff = first.query(PALLET, "ActivityCutoff", 1)
     assert activity_cutoff(values["ActivityCutoffFactorMilli"], tempo) == cutoff
     assert values["LiquidAlphaConsensusMode"] == "Current" and values["PendingEpochAt"] == 0
+    assert values["CommitRevealWeightsEnabled"] is False
     assert same == {}
 
 
-def test_known_changes_explain_what_lies_between_two_versions_only() -> None:
-    row = next(row for row in VERSIONED if "Burn" in row.items)
-    for specs in ((row.since - 1, row.since), (row.since, row.since - 1)):
-        assert explain(f"{PALLET}.Burn", "burned_register", specs, (1, 2)) is row
-        assert explain(f"{PALLET}.Burn", "set_weights", specs, (1, 2)) is None
-    assert explain(f"{PALLET}.Burn", "burned_register", (row.since, row.since + 1), (1, 2)) is None
-    assert all(one.what and one.source and one.since > 0 for one in VERSIONED)
+def other_defaults(tree: dict[str, Any]) -> None:
+    """Metadata in which a plain item and a map that nobody has written say something else."""
+    entries = {entry["name"]: entry for entry in pallet_of(tree, PALLET)["storage"]["entries"]}
+    entries["NetworkImmunityPeriod"]["default"] = (7).to_bytes(8, "little")
+    entries["Kappa"]["default"] = (9).to_bytes(2, "little")
 
 
-def test_a_known_change_that_looks_at_values_accounts_for_none_but_its_own() -> None:
-    """By version: the newer one's value is the one that is nothing, whichever of the two is the reference."""
-    item, some, none = f"{PALLET}.Alpha", {"bits": 5}, {"bits": 0}
-    assert explain(item, "add_stake", (365, 366), (some, none)) is not None
-    assert explain(item, "add_stake", (366, 365), (none, some)) is not None
-    assert explain(item, "add_stake", (365, 366), (some, {"bits": 4})) is None
-    assert explain(item, "add_stake", (365, 366), (none, some)) is None
-    for item, older, newer, wrong in (
-        ("LastTxBlockDelegateTake", 70, 0, 71), ("LastColdkeyHotkeyStakeBlock", 70, None, 71),
-        ("ValidatorPermit", [False, True], [True, True], [True, False]),
-        ("Commitments.UsedSpaceOf", {"last_epoch": 7, "used_space": 1}, {"last_epoch": 5, "used_space": 1},
-         {"last_epoch": 5, "used_space": 2}),
-    ):  # fmt: skip
-        name = item if "." in item else f"{PALLET}.{item}"
-        assert explain(name, "hooks before the extrinsics", (293, 461), (older, newer)) is not None
-        assert explain(name, "hooks before the extrinsics", (293, 461), (older, wrong)) is None
+async def test_an_older_default_is_put_in_writing_for_the_one_that_has_another() -> None:
+    """A plain item at once; of a map the entries that the newer one has written and the older one has not."""
+    async with chain(Upgradable(other_defaults, code=NEW_CODE)) as first, chain(SpecRuntime()) as second:
+        findings = Findings(("older", "newer"), (1, 2))
+        pair = Pair(first, second, findings)
+        assert second.query(PALLET, "NetworkImmunityPeriod") != 7 and second.query(PALLET, "Kappa", 77) != 9
+        await second.set_storage(PALLET, "Kappa", 77, value=9_999)
+        await first.mine()
+        await pair.meet()
+        assert (second.query(PALLET, "NetworkImmunityPeriod"), second.query(PALLET, "Kappa", 77)) == (7, 9)
+        await pair.mine(1)
+        assert not findings.differences

@@ -11,10 +11,10 @@ from localnet.abi import State
 from localnet.codec.document import Document
 from localnet.errors import ConfigError
 from localnet.rehearsal.epochs import RESULTS, Side, compare, run_epoch
+from localnet.rehearsal.known_epochs import EPOCH_RULES
 from localnet.rehearsal.random_subnets import random_subnet
 from localnet.rehearsal.report import epochs_text
 from localnet.rehearsal.subnet_states import NETUID, PALLET
-from localnet.rehearsal.versioned import EPOCH_RULES
 from localnet.runtime.runtime import SpecRuntime
 from localnet.vocabulary import Vocabulary
 from tests.unit.localnet.rehearsal.two_runtimes import AfterHooks

@@ -134,6 +134,12 @@ class TestRoot:
         chain.rt.balances.transfer(key("Bob"), key("Alice"), chain.rt.balances.free(key("Bob")) - 500, keep_alive=True)
         chain.fails("InsufficientTaoBalance", "Bob", "root_register", hotkey=key("poor"))
 
+    def test_a_price_above_the_pallet_s_own_count_of_issuance_leaves_it_at_nothing(self, chain: Chain) -> None:
+        """saturating_sub in recycle_tao, pallets/subtensor/src/coinbase/tao.rs: old chains count less than there is."""
+        chain.p.TotalIssuance.put(chain.p.Burn[0] - 1)
+        chain.do("Bob", "root_register", hotkey=key("val"))
+        assert chain.p.TotalIssuance.get() == 0 and chain.p.Uids[0, key("val")] == 0
+
     def test_one_seat_a_block_three_an_interval_until_the_first_root_tempo_is_over(self, chain: Chain) -> None:
         for number in range(3):
             chain.do("Bob", "root_register", hotkey=key(f"val{number}"))
