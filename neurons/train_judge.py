@@ -86,6 +86,7 @@ class TrainJudge:
         await training.dataset.fetch({shard for task in tasks.values() for shard in task.shards})
         await training.dataset.fetch([0], "validation")
         scores, loss = await asyncio.to_thread(self._scores, forms, tasks)
+        await training.joined.watch.update()  # a miner that has moved since is asked where it is now
         helping = [hotkey for hotkey in forms.contributions if scores[hotkey].helps]
         audited, openings, unopened = await self.audits(work, now, forms, helping, tasks, due_of)
         verdicts = {**forms.verdicts, **audited}

@@ -81,6 +81,9 @@ def make_engine(stack: int) -> wasmtime.Engine:
     config.wasm_multi_memory = True  # the companion has two; a runtime with two is refused before
     config.strategy = "cranelift"
     config.epoch_interruption = True
+    # A trap is a return instead of a signal: whoever else handles signals in this process (faulthandler, which pytest
+    # starts and stops) could take wasmtime's handlers away, and the next trap would end the process.
+    _bindings.wasmtime_config_signals_based_traps_set(config.ptr(), False)
     config.cranelift_nan_canonicalization = True
     config.max_wasm_stack = stack
     config.memory_may_move = False
@@ -90,7 +93,7 @@ def make_engine(stack: int) -> wasmtime.Engine:
 
 def settings(stack: int) -> bytes:
     """Everything but the code that machine code depends on."""
-    parts = (WASMTIME, platform.machine(), sys.platform, str(stack), str(RESERVED), ",".join(REFUSED))
+    parts = (WASMTIME, platform.machine(), sys.platform, str(stack), str(RESERVED), ",".join(REFUSED), "no signals")
     return "\n".join(parts).encode()
 
 

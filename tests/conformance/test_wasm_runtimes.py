@@ -23,7 +23,8 @@ from substrateinterface import Keypair, SubstrateInterface
 from localnet import Localnet, SyncLocalnet
 from localnet.errors import MetadataError
 from localnet.net import TAO, RuntimeSource
-from localnet.wasm.genesis import documents
+from localnet.node.documents import document_of
+from localnet.runtime.memory import MemoryState
 from localnet.wasm.loading import load
 from localnet.wasm.runtime import WasmRuntime
 from tests.conformance.test_polkadot import installed
@@ -51,7 +52,7 @@ def chain(path: str, **options: Any) -> Localnet:
 def readable(path: str) -> str:
     """The same path. Skips where nothing can be called by name: such runtimes only make blocks here."""
     try:
-        documents(WasmRuntime(load(path).code.stored), {}).head  # noqa: B018
+        document_of(WasmRuntime(load(path).code.stored), MemoryState())
     except MetadataError as error:
         pytest.skip(f"none of its names can be read: {error}")
     return path

@@ -78,7 +78,8 @@ class World:
         return kind(
             network=self.net.url, netuid=self.netuid, wallet=name, wallet_path=self.home / "wallets",
             data_dir=self.home / "data", artifacts=where, published=where, threads=1, chain_poll=0.3,
-            metagraph_refresh=1.0, host=IP, port=0, **more,
+            metagraph_refresh=600.0,  # a validator looks again before it asks miners
+            host=IP, port=0, **more,
         )  # fmt: skip
 
 
@@ -158,6 +159,11 @@ async def play(w: World, folder: Path, window: int, life: Life) -> None:
     def over() -> bool:
         return any(ledger.last_window() == window for ledger in ledgers(folder))
 
+    async def serving() -> bool:
+        graph = await w.chain.metagraph(w.netuid)
+        return all(graph.by_hotkey[w.keys[name].ss58].is_serving for name in ("honest", "cheat"))
+
+    await until("the address of both miners", serving, life)
     await reach(Phase.TRAIN)
     await until(f"both miners' commitments of window {window}", promised, life)
     await reach(Phase.REVEAL)

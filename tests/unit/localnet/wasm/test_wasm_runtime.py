@@ -98,6 +98,20 @@ def test_an_extrinsic_that_traps_costs_itself_and_not_the_block() -> None:
     assert chain.storage(wat.LOG) == b"\4" + bytes((wat.NUMBER["append"],))
 
 
+def test_traps_need_no_signals_that_others_could_take_away() -> None:
+    """As pytest does inside pytest: what handled signals before wasmtime came is put back."""
+    code = (
+        "import faulthandler; faulthandler.enable(); from tests.unit.localnet.wasm.test_wasm_runtime import *; "
+        "made = runtime(); faulthandler.disable(); faulthandler.enable()\n"
+        "for op in 'trap', 'access out of range', 'recurse':\n"
+        "    with pytest.raises(RuntimeTrap):\n"
+        "        made.call(APPLY, wat.bare(op), opened())"
+    )
+    root = Path(__file__).parents[4]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60, check=False, capture_output=True)
+    assert done.returncode == 0 and b"Fatal" not in done.stderr, done.stderr
+
+
 def test_a_raw_genesis_is_the_state_and_takes_no_patch() -> None:
     raw = {b":code": wat.code(), b"key": b"value"}
     chain = Chain(WasmRuntime(wat.code(), raw, compiled=False))
