@@ -18,6 +18,7 @@ from localnet.fork import answers, proofs
 from localnet.fork.answers import END
 from localnet.fork.transport import Refused, Stats
 from localnet.node.children import entries_prefix, is_entry, root_key, split_entry
+from localnet.node.runtime_api import hexed, hexed_or_none
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ class Reading:
                 found[key] = proofs.value(root, inner, nodes)
             return found
         if len(keys) == 1:
-            stored = await self._ask(*_read(keys[0]), _hex(at))
+            stored = await self._ask(*_read(keys[0]), hexed(at))
             return {keys[0]: answers.raw_or_none(stored, "a storage value")}
         if self._bulk:
             try:
-                stored = await self._ask("state_queryStorageAt", [_hex(key) for key in keys], _hex(at))
+                stored = await self._ask("state_queryStorageAt", [hexed(key) for key in keys], hexed(at))
                 return answers.changes(stored, keys, at)
             except Refused as error:
                 if error.too_large:
@@ -84,11 +85,11 @@ class Reading:
 
     async def _proof(self, keys: Sequence[bytes], at: bytes) -> dict[bytes, bytes]:
         """Nodes of the tries in which these keys are, or are not; entries of one child at most."""
-        method, parameters = "state_getReadProof", [[_hex(key) for key in keys], _hex(at)]
+        method, parameters = "state_getReadProof", [[hexed(key) for key in keys], hexed(at)]
         if is_entry(keys[0]):
             name = split_entry(keys[0])[0]
             method = "state_getChildReadProof"
-            parameters = [_hex(root_key(name)), [_hex(split_entry(key)[1]) for key in keys], _hex(at)]
+            parameters = [hexed(root_key(name)), [hexed(split_entry(key)[1]) for key in keys], hexed(at)]
         try:
             return proofs.collect(answers.proof(await self._ask(method, *parameters), at))
         except Refused as error:
@@ -104,12 +105,12 @@ class Reading:
         parameters: list[Any] = []
         if is_entry(prefix):  # of a child trie, whose keys the node knows without what they have in front here
             name, prefix = split_entry(prefix)
-            method, flat, parameters = "childstate_getKeysPaged", entries_prefix(name), [_hex(root_key(name))]
+            method, flat, parameters = "childstate_getKeysPaged", entries_prefix(name), [hexed(root_key(name))]
         above_it = None if start is None else start[len(flat) :]
         found: list[bytes] = []
         while len(found) < count:
-            last = _hex_or_none(found[-1] if found else above_it)
-            got = await self._ask(method, *parameters, _hex(prefix), count - len(found), last, _hex(at))
+            last = hexed_or_none(found[-1] if found else above_it)
+            got = await self._ask(method, *parameters, hexed(prefix), count - len(found), last, hexed(at))
             self._stats.pages += 1
             more = answers.page(got, prefix, found[-1] if found else above_it, count - len(found))
             found += more
@@ -161,17 +162,9 @@ class Reading:
 def _read(key: bytes) -> tuple[str, ...]:
     """The request for one value, but for its block."""
     if not is_entry(key):
-        return "state_getStorage", _hex(key)
+        return "state_getStorage", hexed(key)
     name, inner = split_entry(key)
-    return "childstate_getStorage", _hex(root_key(name)), _hex(inner)
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
-def _hex_or_none(data: bytes | None) -> str | None:
-    return None if data is None else _hex(data)
+    return "childstate_getStorage", hexed(root_key(name)), hexed(inner)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

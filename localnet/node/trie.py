@@ -21,11 +21,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from typing import TypeAlias
 
 from localnet.codec.scale import compact
 from localnet.errors import ConfigError, RuntimeTrap
+from localnet.node.blocks import blake2_256
 
 Hasher: TypeAlias = Callable[[bytes], bytes]  # to 32 bytes
 Get: TypeAlias = Callable[[bytes], "bytes | None"]
@@ -37,10 +37,6 @@ EMPTY_NODE = b"\0"
 LEAF, BRANCH, BRANCH_WITH_VALUE = (0x40, 6), (0x80, 6), (0xC0, 6)
 HASHED_LEAF, HASHED_BRANCH = (0x20, 5), (0x10, 4)
 HASH_REFERENCE = b"\x80"  # compact length of a hash
-
-
-def blake2_256(data: bytes) -> bytes:
-    return blake2b(data, digest_size=32).digest()
 
 
 EMPTY_ROOT = blake2_256(EMPTY_NODE)  # 0x03170a2e.., in either version

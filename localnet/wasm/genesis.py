@@ -33,7 +33,7 @@ from localnet.node.state import VersionedState
 from localnet.rules.constants import EVM_ACCOUNTS, GENESIS_BALANCES, SS58_PREFIX, SUDO
 from localnet.runtime.memory import MemoryState
 from localnet.state_file import FORMAT as STATE_FORMAT
-from localnet.vocabulary import Vocabulary, keypair
+from localnet.vocabulary import Vocabulary, public_key
 from localnet.wasm.chainspec import CODE, shown
 from localnet.wasm.loading import Loaded
 
@@ -216,8 +216,7 @@ def _address(name: str) -> str:
 
 
 def _account(name: str) -> bytes:
-    given = EVM_ACCOUNTS.get(name)
-    return bytes(keypair(f"//{name}").public_key) if given is None else bytes(bittensor_core.ss58_decode(given))
+    return public_key(EVM_ACCOUNTS.get(name) or f"//{name}")
 
 
 def development(config: Mapping[str, Any]) -> Config:

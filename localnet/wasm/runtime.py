@@ -17,7 +17,6 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from typing import Literal
 
 import wasmtime
@@ -33,6 +32,7 @@ from localnet.errors import (
     RuntimeTrap,
     StateDiscarded,
 )
+from localnet.node.blocks import blake2_256
 from localnet.wasm import powers, sections
 from localnet.wasm.bridge import Trapped, bridge
 from localnet.wasm.cache import CompiledCache
@@ -133,7 +133,7 @@ class WasmRuntime:
     @property
     def code_hash(self) -> str:
         """BLAKE2b-256 of the code this runtime was made with, as 0x-hex: what `:code` hashes to on chain."""
-        return "0x" + blake2b(self.code, digest_size=32).hexdigest()
+        return "0x" + blake2_256(self.code).hex()
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class WasmRuntime:
         return self._load(code)
 
     def _load(self, code: bytes) -> _Loaded:
-        digest = blake2b(code, digest_size=32).digest()
+        digest = blake2_256(code)
         found = self._loaded.get(digest)
         if found is None:
             found = self._make(code, digest)

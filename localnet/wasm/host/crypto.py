@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from localnet.codec.scale import compact
+from localnet.node.blocks import blake2_256
 from localnet.node.marks import FAKE_SIGNATURE
 from localnet.signatures import Unrecoverable, ecdsa_verify, ed25519_verify, recover, sr25519_verify
 from localnet.wasm.host.interface import Functions, Host, HostTrap
-from localnet.wasm.host.keystore import ECDSA, ED25519, SR25519, blake2_256
+from localnet.wasm.host.keystore import ECDSA, ED25519, SR25519
 from localnet.wasm.host.wire import NONE, read_option_bytes
 
 MARK = 0x80  # top bit of a signature by schnorrkel since 0.8

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from hashlib import blake2b
 
 import bittensor_core
 import coincurve
 
 from localnet.codec.scale import compact, opaque
+from localnet.node.blocks import blake2_256
 
 SR25519, ED25519, ECDSA = "sr25519", "ed25519", "ecdsa"
 DEVELOPMENT_SEED = bytes.fromhex("fac7959dbfe72f052e5a0c3c8d6530f202b02fd8f9f5ca3580ec8deb7797479e")  # of DEV_PHRASE
@@ -30,10 +30,6 @@ MAX_KEYS = 1000
 _ECDSA_URI = re.compile(r"(0x[0-9a-fA-F]{64})?((?://[^/]+)*)")
 
 Signer = Callable[[bytes], bytes]
-
-
-def blake2_256(data: bytes) -> bytes:
-    return blake2b(data, digest_size=32).digest()
 
 
 def _chain_code(junction: str) -> bytes:

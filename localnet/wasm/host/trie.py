@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from localnet.codec.scale import read_compact
 from localnet.errors import ScaleError
-from localnet.node.trie import Hasher, blake2_256, ordered_root, root
+from localnet.node.blocks import blake2_256
+from localnet.node.trie import Hasher, ordered_root, root
 from localnet.wasm.host.hashing import keccak_256
 from localnet.wasm.host.interface import Functions, Host, HostTrap
 from localnet.wasm.host.misc import refuse

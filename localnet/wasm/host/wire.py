@@ -36,11 +36,6 @@ def option_bytes(data: bytes | None) -> bytes:
     return NONE if data is None else some_bytes(data)
 
 
-def option_u32(value: int | None) -> bytes:
-    """Option<u32>."""
-    return NONE if value is None else b"\1" + value.to_bytes(4, "little")
-
-
 def read_option_u32(data: bytes) -> int | None:
     """Option<u32> as an argument. Bytes behind it are not looked at, as in Substrate. Raises HostTrap."""
     if data[:1] == b"\0":

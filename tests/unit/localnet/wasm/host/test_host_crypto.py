@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localnet.node.blocks import blake2_256
 from localnet.node.marks import FAKE_SIGNATURE
 from localnet.signatures import GROUP_ORDER
 from localnet.wasm.host.hashing import keccak_256
 from localnet.wasm.host.interface import HostTrap
-from localnet.wasm.host.keystore import DEVELOPMENT_SEED, blake2_256, ecdsa_secret
+from localnet.wasm.host.keystore import DEVELOPMENT_SEED, ecdsa_secret
 from tests.support.wasm_memory import MemoryHost
 
 SR25519, ED25519 = bittensor_core.CRYPTO_SR25519, bittensor_core.CRYPTO_ED25519
